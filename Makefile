@@ -1,0 +1,95 @@
+# The one door to the workshop: `make` lists what there is.
+# Needs Python 3.11 or newer (with venv), git and make; everything else is installed below .venv and tests/node.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.made-for
+LOCKS  := base service demo dev
+NODE   := tests/node/node_modules/.made
+# More than the default, for example: make test PYTEST_ARGS='-x -k productkey'
+PYTEST_ARGS ?=
+
+# An environment knows the folder it was made in, so a copied tree makes its own.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help dev demo test pytest lint types node vectors vectors-check bench simulate show-online wheel lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+dev: $(STAMP) ## make the environment .venv from the hash-pinned lock files (does nothing when they are unchanged)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Keyturn needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "This Python has no venv: install it (Debian: apt-get install python3-venv), then run make again." >&2; exit 1; }
+	@test "$$(cat $(STAMP) 2>/dev/null)" = '$(CURDIR)' || { \
+	  echo "Making $(VENV) with $$($(PYTHON) --version) ..."; $(PYTHON) -m venv --clear $(VENV); }
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@printf '%s' '$(CURDIR)' > $(STAMP)
+
+demo: $(STAMP) ## the whole story on this computer, in under a minute: mint a key, activate, check, return the seat
+	$(VENV)/bin/keyturn demo
+
+test: lint types node vectors-check pytest ## everything that CI checks
+
+pytest: $(STAMP) ## the tests alone (PYTEST_ARGS='-x -k word')
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff: likely bugs, order of imports, argued exceptions
+	$(PY) -m ruff check .
+
+types: $(STAMP) ## mypy --strict on source and tests
+	$(PY) -m mypy
+
+node: $(NODE) ## the independent checker: npm's jose below tests/node
+
+# Without npm (or without a network to it) the tests that need it are listed as skipped; under CI that is a failure.
+$(NODE): tests/node/package.json tests/node/package-lock.json
+	@if command -v npm >/dev/null 2>&1 && (cd tests/node && npm ci --silent --no-audit --no-fund --ignore-scripts); then \
+	  touch $@; \
+	else \
+	  echo "*** NOT INSTALLED: npm's jose. The check of certificates in Node will be SKIPPED. ***" >&2; \
+	  test "$${CI:-}" != true; \
+	fi
+
+vectors: $(STAMP) ## make the golden vectors in tests/vectors anew
+	$(PY) tests/make_vectors.py tests/vectors
+
+vectors-check: $(STAMP) ## make them anew elsewhere and compare with the committed ones
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(PY) tests/make_vectors.py "$$scratch" && diff -r tests/vectors "$$scratch" && echo "The golden vectors are as committed."
+
+bench: $(STAMP) ## measure: activations per second, start-up of the client
+	$(PY) tests/bench.py
+
+simulate: $(STAMP) ## how often seats are falsely the same or different, at 100, 10 000 and 1 000 000 computers
+	$(PY) tests/seat_simulation.py
+
+show-online: $(STAMP) node ## walk the list "activate this computer online" against the real programs, a line per item
+	$(PY) tests/show_online.py
+
+wheel: $(STAMP) ## build the wheel into dist/
+	$(PY) -m build --wheel --no-isolation --outdir dist .
+
+# dev.txt holds every extra, so it leads and the others follow it. Newer releases: make lock LOCK_FLAGS=--upgrade
+LOCK = $(PY) -m uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(LOCK_FLAGS) pyproject.toml
+lock: $(STAMP) ## pin the dependencies of pyproject.toml anew (LOCK_FLAGS=--upgrade for newer releases)
+	$(LOCK) --all-extras --group dev --output-file requirements/dev.txt
+	$(LOCK) --constraints requirements/dev.txt --output-file requirements/base.txt
+	$(LOCK) --constraints requirements/dev.txt --extra service --output-file requirements/service.txt
+	$(LOCK) --constraints requirements/dev.txt --extra demo --output-file requirements/demo.txt
+	@! grep -nE '://|@ |^ *(-i|-f|--index|--extra-index|--find-links|--trusted-host)|^ *#' $(LOCKS:%=requirements/%.txt)
+
+clean: ## remove what was made here
+	rm -rf $(VENV) dist build tests/node/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage*
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,321 @@
+"""What a person or a program does with a product: add it, install its key, activate it, give the seat back.
+
+Each procedure is numbered. Every step that must not be lost is durable before the next one begins, so a crash
+anywhere leaves a store that the same command finishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keyturn import __version__
+from keyturn.client.loading import Loaded, load
+from keyturn.client.machine import Machine, store_lasts
+from keyturn.core import containers, documents, hardware, jws, license, productkey, trust
+from keyturn.core.containers import Opened
+from keyturn.core.documents import UNAVAILABLE, Record, Release, Request
+from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.jws import Kind
+from keyturn.core.license import Held
+from keyturn.core.model import ProductName, State, b64u, product_id
+from keyturn.edge import keystore
+from keyturn.edge.keystore import Signer
+from keyturn.edge.vault import InstalledKey, Pending, Shelf
+
+Send = Callable[[str], "dict[str, Any] | Refused"]
+
+
+def add_product(find: Callable[[ProductName], Shelf], data: bytes, machine: Machine, *, expected: ProductName | None = None) -> Shelf:
+    """Verify a product file and keep it; its first day is the first day of grace.
+
+    1. The file verifies; with ``expected`` it must be that very product.
+    2. A file older than the newest seen is ignored; its trust bundles must be the same history.
+    3. The installation's GUID and key pair are made, once.
+    4. The local record begins.
+
+    Raises: KeyturnError why the file does not verify, ``publisher_mismatch``, ``test_only``, ``permission_denied``.
+    """
+    # 1.
+    opened = containers.open_product(containers.expect(data, "product"), None if expected is None else expected.thumbprint)
+    name = opened.product.name
+    if expected is not None and name != expected:
+        raise KeyturnError("publisher_mismatch", f"the file is for {name}, not for {expected}")
+    now = machine.now(opened.product)
+    shelf = find(name)
+    stored = shelf.product()
+    # 2.
+    keep = opened
+    if stored is not None:
+        known = containers.open_product(stored, name.thumbprint)
+        chain = trust.longer(known.chain.texts, opened.chain.texts, name.thumbprint)
+        newer = opened if opened.product.version >= known.product.version else known
+        keep = Opened(newer.product, chain, newer.document)
+    if stored is not None and keep.container() == stored and shelf.installation() is not None:
+        return shelf  # Nothing new: an account that may only read needs no more.
+    with shelf.locked():
+        if keep.container() != stored:
+            shelf.keep_product(keep.container())
+        # 3.
+        signer = _installation(shelf, machine)
+        # 4.
+        if not shelf.records():
+            guid, _ = shelf.installation() or ("", b"")
+            _keep_record(shelf, Record(name, guid, grace_from=now, high_water=now), signer)
+    return shelf
+
+
+def install_key(shelf: Shelf, text: str, machine: Machine) -> InstalledKey:
+    """Check a product key and keep what is needed of it: its public part, and K for this product.
+
+    The key itself is not kept. A mistyped key changes nothing. Raises: KeyturnError ``key_malformed``,
+    ``key_mistyped``, ``product_missing``, ``permission_denied``.
+    """
+    key = productkey.parse(text)
+    loaded = load(shelf, machine)
+    name = loaded.name
+    installed = InstalledKey(product_id(name.slug, key.channel, key.serial), key.serial, key.channel.value, key.partial)
+    with shelf.locked():
+        shelf.keep_key(installed, productkey.derive(key, name))
+    return installed
+
+
+def make_request(
+    shelf: Shelf, machine: Machine, *, allow_ephemeral: bool = False, product_version: str | None = None
+) -> tuple[str, Loaded]:
+    """Make, sign and keep the request that ``activate`` will send, or find the one that was made and still fits.
+
+    1. The product, its installed key and the installation's private key.
+    2. What this computer knows of itself; what it does not know is said with the reason.
+    3. The same request again, if one is waiting and nothing in it has changed but nonce and time.
+    4. Signed, and durable before anybody sees it.
+
+    Raises: KeyturnError ``key_missing``, ``permission_denied``, ``product_missing``.
+    """
+    # 1.
+    loaded = load(shelf, machine)
+    if loaded.key is None:
+        raise KeyturnError("key_missing", f"no product key is installed for {loaded.opened.product.title}")
+    if not shelf.vault.writable:
+        raise KeyturnError(
+            "permission_denied", f"{shelf.path} belongs to another account",
+            remedy="Repeat it as root (sudo), or keep a license of your own with --scope user.",
+        )  # fmt: skip
+    secret = shelf.key_secret()
+    with shelf.locked():
+        signer = _installation(shelf, machine)
+        loaded = load(shelf, machine)
+        assert loaded.key is not None and loaded.guid is not None
+        # 2.
+        product = loaded.opened.product
+        computer = machine.computer(product, facts=True)
+        pairs = hardware.pairs(computer.reading.anchors, product.name)
+        vector = hardware.vector(computer.reading, product.name)
+        salt = machine.chance(16)
+        nonce = b64u(machine.chance(16))
+        weak = hardware.evidence(pairs) == "weak"
+        request = Request(
+            product=product.name, product_id=loaded.key.product_id, serial=loaded.key.serial,
+            key_proof=productkey.proof(secret, product.name, loaded.key.serial, signer.kid, nonce),
+            installation=loaded.guid, nonce=nonce, made_at=loaded.now, scheme=hardware.SCHEME, pairs=pairs,
+            tags=hardware.component_tags(computer.reading, product.name),
+            commitment=hardware.commitment(vector, salt),
+            facts=_facts(computer.facts, computer.unreadable, loaded.record, product_version),
+            state=int(loaded.standing.state), previous=None if loaded.held is None else jws.digest(loaded.held.certificate),
+            activation=None if loaded.certificate is None else loaded.certificate.activation,
+            vm=computer.vm_kind, container=computer.container,
+            ephemeral=weak and not store_lasts(shelf.path), allow_ephemeral=allow_ephemeral,
+            bundle=loaded.opened.chain.newest.number,
+        )  # fmt: skip
+        # 3.
+        waiting = shelf.pending()
+        if waiting is not None and _still_fits(waiting, request, vector, signer):
+            return waiting.request, loaded
+        # 4.
+        token = jws.sign(Kind.REQUEST, request.claims(), signer.public, signer.sign, own=True)
+        shelf.keep_pending(Pending(token, vector, salt))
+    return token, loaded
+
+
+def needs_activation(loaded: Loaded) -> bool:
+    """Whether ``activate`` has anything to do: not licensed, due for renewal, or another key than the certificate's."""
+    if loaded.standing.state is not State.LICENSED or loaded.certificate is None:
+        return True
+    due = loaded.standing.renew_at is not None and license.effective_time(loaded.now, loaded.record) >= loaded.standing.renew_at
+    return due or (loaded.key is not None and loaded.key.serial != loaded.certificate.serial)
+
+
+def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any]) -> Loaded:
+    """Verify the answer to the waiting request and keep both.
+
+    1. There is a request that waits.
+    2. Bundles beside the answer continue the chain that is known.
+    3. The certificate verifies, for this product, installation, request and baseline.
+    4. Bundles, then certificate with request and baseline, durable; only then are request and release forgotten.
+    5. The signed time, bound to our own nonce, replaces the newest time seen, downwards too.
+
+    Raises: KeyturnError ``document_foreign``, ``answer_unexpected``, or why the certificate does not verify.
+    """
+    with shelf.locked():
+        loaded = load(shelf, machine)
+        # 1.
+        waiting = shelf.pending()
+        if waiting is None or loaded.public is None:
+            raise KeyturnError("document_foreign", "no request waits for an answer here", remedy="Make one: `keyturn activate`, or `keyturn export request`.")
+        # 2.
+        token, bundles = answer.get("certificate"), answer.get("bundles", [])
+        if not isinstance(token, str) or not isinstance(bundles, list) or not all(isinstance(b, str) for b in bundles):
+            raise KeyturnError("answer_unexpected", "the answer holds no certificate")
+        chain = trust.longer(loaded.opened.chain.texts, bundles, loaded.name.thumbprint)
+        opened = loaded.opened._replace(chain=chain)
+        # 3.
+        held = Held(token, waiting.request, waiting.vector, waiting.salt)
+        certificate = license.check_certificate(held, opened.product, chain, jws.thumbprint(loaded.public))
+        # 4.
+        if chain.newest.number > loaded.opened.chain.newest.number:
+            shelf.keep_product(opened.container())
+        shelf.keep_held(held)
+        shelf.remove_pending()
+        shelf.remove_release()
+        # 5.
+        signer = _installation(shelf, machine)
+        record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
+        _keep_record(shelf, record._replace(high_water=certificate.issued_at, changed_at=None), signer)
+    return load(shelf, machine)
+
+
+def activate(shelf: Shelf, machine: Machine, token: str, send: Send) -> Loaded | Refused:
+    """Send the request ``token`` and keep the answer. A request that has had its day is made anew, once.
+
+    Raises: KeyturnError as ``send`` and :func:`accept_answer` do.
+    """
+    outcome = send(token)
+    if isinstance(outcome, Refused) and outcome.code == "request_superseded":
+        with shelf.locked():
+            shelf.remove_pending()
+        allow = documents.read_request(token)[0].allow_ephemeral
+        token, _ = make_request(shelf, machine, allow_ephemeral=allow)
+        outcome = send(token)
+    return outcome if isinstance(outcome, Refused) else accept_answer(shelf, machine, outcome)
+
+
+def make_release(shelf: Shelf, machine: Machine) -> str:
+    """Sign the document that gives the seat back, durable before anything is deleted; made once, found again after.
+
+    From here on this copy is not licensed: the release is its certificate's revocation.
+    Raises: KeyturnError ``release_unknown`` if no seat is held, ``permission_denied``.
+    """
+    with shelf.locked():
+        loaded = load(shelf, machine)
+        waiting = shelf.release()
+        if waiting is not None:
+            return waiting
+        if loaded.certificate is None or loaded.held is None:
+            raise KeyturnError("release_unknown", f"{loaded.opened.product.title} holds no seat on this computer")
+        signer = keystore.load(shelf.installation_key)
+        if signer is None or loaded.public != signer.public:
+            raise KeyturnError("permission_denied", "the installation's key cannot be read by this account", remedy="Repeat it with the rights of the store's owner (sudo).")
+        certificate = loaded.certificate
+        release = Release(
+            loaded.name, certificate.serial, certificate.activation, certificate.installation,
+            jws.digest(loaded.held.certificate), loaded.now,
+        )  # fmt: skip
+        token = jws.sign(Kind.RELEASE, release.claims(), signer.public, signer.sign, own=True)
+        shelf.keep_release(token)
+    return token
+
+
+def finish_release(shelf: Shelf, outcome: Mapping[str, Any] | Refused) -> Refused | None:
+    """Carry out what the service said of a release: the seat is free and the certificate goes, or nothing changes.
+
+    The release itself stays, until the next activation: ``status`` says that the seat was returned.
+    """
+    with shelf.locked():
+        if isinstance(outcome, Refused) and outcome.code != "release_unknown":
+            shelf.remove_release()  # The service kept the seat, so the copy is licensed as before.
+            return outcome
+        shelf.remove_held()
+        shelf.remove_pending()
+    return outcome if isinstance(outcome, Refused) else None
+
+
+def undo_release(shelf: Shelf) -> None:
+    """Take back a release that was never sent: the seat is still held."""
+    with shelf.locked():
+        shelf.remove_release()
+
+
+def note(shelf: Shelf, machine: Machine, loaded: Loaded) -> None:
+    """Remember what a look at the store showed, if this account may: the newest time, and since when hardware differs.
+
+    Written only when it says something new (a day, or a change), so that ``status`` is not a write.
+    """
+    record = loaded.record
+    if record is None or loaded.possession != "proven" or not shelf.vault.writable:
+        return
+    changed = loaded.tolerance is not None and not loaded.tolerance.same
+    wanted = record._replace(
+        high_water=max(record.high_water, loaded.now if loaded.now - record.high_water > 3600 else 0),
+        changed_at=(record.changed_at or loaded.now) if changed else None,
+    )
+    signer = keystore.load(shelf.installation_key)
+    if wanted != record and signer is not None:
+        with shelf.locked():
+            _keep_record(shelf, wanted, signer)
+
+
+def report_installation(shelf: Shelf, machine: Machine, outcome: str) -> None:
+    """Keep the outcome of an installation; the next request says it. Raises: ``permission_denied``."""
+    with shelf.locked():
+        loaded = load(shelf, machine)
+        signer = _installation(shelf, machine)
+        record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
+        _keep_record(shelf, record._replace(installation_outcome=outcome[:80]), signer)
+
+
+def _installation(shelf: Shelf, machine: Machine) -> Signer:
+    """The installation's key; made if it is missing, with a new GUID, because then it is another installation."""
+    signer = keystore.load(shelf.installation_key)
+    if signer is None:
+        signer = keystore.create(shelf.installation_key)
+    try:
+        stored = shelf.installation()
+    except KeyturnError:
+        stored = None
+    if stored is None or stored[1] != signer.public:
+        shelf.keep_installation(machine.guid(), signer.public)
+    return signer
+
+
+def _keep_record(shelf: Shelf, record: Record, signer: Signer) -> None:
+    shelf.keep_record(jws.sign(Kind.RECORD, record.claims(), signer.public, signer.sign))
+
+
+def _facts(
+    known: Mapping[str, object], unreadable: Mapping[str, str], record: Record | None, product_version: str | None
+) -> dict[str, Any]:
+    values: dict[str, object] = {**known, "client_version": __version__}
+    reasons = {
+        **unreadable, "product_version": "the product did not say", "installation_outcome": "no installation was reported",
+        "validation_result": "no validation was performed",
+    }  # fmt: skip
+    if product_version is not None:
+        values["product_version"] = product_version
+    if record is not None and record.installation_outcome is not None:
+        values["installation_outcome"] = record.installation_outcome
+    return {
+        name: str(values[name])[:200] if name in values else {UNAVAILABLE: reasons.get(name, "not known")[:150]}
+        for name in documents.FACTS
+    }
+
+
+def _still_fits(waiting: Pending, wanted: Request, vector: Mapping[str, str], signer: Signer) -> bool:
+    """Whether a waiting request says the same as the one wanted now, but for its nonce and what follows from it."""
+    try:
+        old, verified = documents.read_request(waiting.request)
+    except KeyturnError:
+        return False
+    like = wanted._replace(nonce=old.nonce, made_at=old.made_at, key_proof=old.key_proof, commitment=old.commitment)
+    return verified.kid == signer.kid and old == like and dict(waiting.vector) == dict(vector)
+
+

@@ -1,0 +1,169 @@
+"""The verbs that talk: ``activate`` and ``deactivate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from keyturn.client import actions
+from keyturn.client.cli import add_file, key_file_option, key_text, scope_option
+from keyturn.client.context import choose, homes_of, machine_of
+from keyturn.client.disclosing import disclosure, disclosure_text
+from keyturn.client.loading import Loaded, load, status_of
+from keyturn.client.machine import Machine
+from keyturn.client.views import row, status_text
+from keyturn.core import hardware
+from keyturn.core.errors import KeyturnError, Refused
+from keyturn.edge.terminal import Call, Verb, pass_call, refuse
+from keyturn.edge.vault import Shelf
+from keyturn.flows.exchange import Line
+
+ca_option = click.option("--ca-bundle", metavar="FILE", help="Trust these certificate authorities instead of the system's.")
+
+
+@click.command(cls=Verb)
+@click.argument("key", required=False)
+@click.option("--product-file", metavar="F", help="Add the product from this file first.")
+@key_file_option
+@scope_option
+@click.option("--via", type=click.Choice(["auto", "online", "file"]), default="auto", help="How to reach the service.")
+@click.option("--dry-run", is_flag=True, help="Send nothing; say what this computer knows.")
+@click.option("--ask", is_flag=True, help="With --dry-run: ask the service, take no seat.")
+@click.option("--allow-ephemeral", is_flag=True, help="Activate although this computer keeps nothing.")
+@ca_option
+@pass_call
+def activate(
+    call: Call, key: str | None, product_file: str | None, key_file: str | None, scope: str | None, via: str,
+    dry_run: bool, ask: bool, allow_ephemeral: bool, ca_bundle: str | None,
+) -> None:  # fmt: skip
+    """Add the product, install the key, activate. What is done already is skipped.
+
+    KEY is - to read it from stdin. Before the first activation you see what would be sent.
+    """
+    machine = machine_of(call)
+    shelf = add_file(call, product_file, scope) if product_file else choose(call, homes_of(call, scope))
+    given = key is not None or key_file is not None or "KEYTURN_KEY_FILE" in call.environ
+    if given or load(shelf, machine).key is None:
+        actions.install_key(shelf, key_text(call, key, key_file), machine)
+    loaded = load(shelf, machine)
+    if dry_run:
+        _dry_run(call, shelf, machine, loaded, ask=ask, allow_ephemeral=allow_ephemeral, ca_bundle=ca_bundle)
+        return
+    if not actions.needs_activation(loaded):
+        call.emit({"products": [status_of(loaded)]}, status_text([status_of(loaded)]))
+        call.say("Nothing to do: this product is licensed already.")
+        return
+    token, loaded = actions.make_request(shelf, machine, allow_ephemeral=allow_ephemeral)
+    if via == "file":
+        raise KeyturnError(
+            "usage", "a file is made and read in two steps",
+            remedy="`keyturn export request -o F.ktx`; on a connected computer `keyturn relay F.ktx`; then `keyturn import F.ktx`.",
+        )  # fmt: skip
+    _consent(call, shelf, token, loaded)
+    with _line(call, shelf, loaded, ca_bundle) as line:
+        outcome = actions.activate(shelf, machine, token, line.send)
+    if isinstance(outcome, Refused):
+        refuse(outcome)
+    entry = status_of(outcome)
+    call.emit({"products": [entry]}, status_text([entry]))
+    call.next("keyturn status")
+
+
+@click.command(cls=Verb)
+@ca_option
+@pass_call
+def deactivate(call: Call, ca_bundle: str | None) -> None:
+    """Return this computer's seat, so that another computer can use the key."""
+    machine = machine_of(call)
+    shelf = choose(call, homes_of(call))
+    loaded = load(shelf, machine)
+    if loaded.certificate is None and shelf.release() is None:
+        raise KeyturnError("release_unknown", f"{loaded.opened.product.title} holds no seat on this computer")
+    call.confirm(
+        f"1 seat of {loaded.key.product_id if loaded.key else 'this key'} is returned: {loaded.opened.product.title} is no longer"
+        " licensed on this computer, for any of its users."
+    )
+    return_seat(call, shelf, machine, ca_bundle)
+    entry = status_of(load(shelf, machine))
+    call.emit({"products": [entry]}, f"The seat is returned.\n{status_text([entry])}")
+
+
+def return_seat(call: Call, shelf: Shelf, machine: Machine, ca_bundle: str | None) -> None:
+    """Reach the service first, then sign the release, send it, and delete the certificate.
+
+    A service that cannot be reached changes nothing. If the answer is lost after sending, the release stays and the
+    same command sends it again.
+    """
+    loaded = load(shelf, machine)
+    with _line(call, shelf, loaded, ca_bundle) as line:
+        line.reach()
+        outcome = line.send(actions.make_release(shelf, machine))
+    refused = actions.finish_release(shelf, outcome)
+    if refused is not None:
+        refuse(refused)
+
+
+def _line(call: Call, shelf: Shelf, loaded: Loaded, ca_bundle: str | None) -> Line:
+    def keep(what: str, sent: bytes, received: bytes) -> None:
+        shelf.keep_sent(what, sent, received, loaded.now)
+
+    return Line(loaded.opened.product, call.environ, ca_bundle=ca_bundle, say=call.say, recorder=keep)
+
+
+def _consent(call: Call, shelf: Shelf, token: str, loaded: Loaded) -> None:
+    """Show what is sent and ask, once per product. Raises: KeyturnError ``consent_required``."""
+    if shelf.consented():
+        return
+    if call.yes:
+        shelf.keep_consent(loaded.now, "--yes")
+        return
+    if not call.interactive or call.json:
+        raise KeyturnError("consent_required")
+    call.say(disclosure_text(disclosure(token, loaded)))
+    answer = click.prompt("Send this? [send/file/later]", type=click.Choice(["send", "file", "later"]), show_choices=False, err=True)
+    if answer == "file":
+        raise KeyturnError("consent_required", "Nothing was sent.", remedy="Make a file instead: `keyturn export request -o F.ktx`.")
+    if answer != "send":
+        raise KeyturnError("consent_required", "Nothing was sent.", remedy="Run `keyturn activate` again when you like.")
+    shelf.keep_consent(loaded.now, "person")
+
+
+def _dry_run(
+    call: Call, shelf: Shelf, machine: Machine, loaded: Loaded, *, ask: bool, allow_ephemeral: bool, ca_bundle: str | None
+) -> None:
+    computer = machine.computer(loaded.opened.product, facts=True)
+    pairs = hardware.pairs(computer.reading.anchors, loaded.name)
+    known: dict[str, Any] = {
+        "product": str(loaded.name),
+        "product_id": loaded.key.product_id if loaded.key else None,
+        "state": loaded.standing.state.word,
+        "known_slots": sorted(computer.reading.anchors),
+        "unknown_slots": {slot: computer.unreadable.get(slot, "not known") for slot in hardware.SLOTS if slot not in computer.reading.anchors},
+        "pairs": len(pairs),
+        "evidence": hardware.evidence(pairs),
+        "vm": computer.vm_kind,
+        "container": computer.container,
+        "sent": False,
+        "answer": None,
+    }
+    if ask:
+        token, loaded = actions.make_request(shelf, machine, allow_ephemeral=allow_ephemeral)
+        _consent(call, shelf, token, loaded)
+        with _line(call, shelf, loaded, ca_bundle) as line:
+            outcome = line.send(token, ask=True)
+        if isinstance(outcome, Refused):
+            refuse(outcome)
+        known.update(sent=True, answer=outcome)
+    lines = [
+        row("Known", ", ".join(known["known_slots"]) or "nothing that tells this computer from others"),
+        *(row("Unknown", f"{slot}: {why}") for slot, why in known["unknown_slots"].items()),
+        row("Evidence", known["evidence"]),
+    ]
+    costs = {"same": "no seat: this computer is known", "new": "one seat", "moved": "one of this year's moves"}
+    if known["answer"]:
+        answer = known["answer"]
+        lines.append(row("Would cost", f"{costs.get(answer['how'], answer['how'])} ({answer['seats_used']} of {answer['seats_limit']} in use)"))
+    else:
+        lines.append("Nothing was sent. Ask the service what it would cost: keyturn activate --dry-run --ask")
+    call.emit(known, "\n".join(lines))

@@ -1,0 +1,182 @@
+"""Load what is stored of one product, verify all of it, and decide where the copy stands.
+
+Nothing stored is believed: every load verifies the product file, the certificate's whole chain, the local record and
+the hardware, now. Whatever does not verify is as if it were absent, and the reason is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from keyturn.client.machine import Machine
+from keyturn.core import containers, hardware, jws, license
+from keyturn.core.containers import Opened
+from keyturn.core.documents import Certificate, Record, Release
+from keyturn.core.errors import KeyturnError
+from keyturn.core.hardware import Tolerance
+from keyturn.core.jws import Kind
+from keyturn.core.license import Held, Standing
+from keyturn.core.model import ProductName, State, rfc3339
+from keyturn.edge import keystore
+from keyturn.edge.vault import InstalledKey, Shelf
+
+
+class Loaded(NamedTuple):
+    """One product as it stands on this computer, now (``now`` is the clock, NumericDate)."""
+
+    shelf: Shelf
+    opened: Opened
+    now: int
+    key: InstalledKey | None
+    guid: str | None
+    public: bytes | None
+    possession: str
+    record: Record | None
+    held: Held | None
+    certificate: Certificate | None
+    tolerance: Tolerance | None
+    standing: Standing
+
+    @property
+    def name(self) -> ProductName:
+        return self.opened.product.name
+
+
+def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None) -> Loaded:
+    """Load one product.
+
+    1. The product file and its publisher's chain; with ``pin`` it must be that very product.
+    2. The installation's key: whether this account can prove to hold it.
+    3. The local record, or its mirror, whichever verifies and knows the later time.
+    4. The certificate, unless a release says that the seat was given back.
+    5. The hardware, compared with the certificate's baseline.
+    6. The decision (``license.decide``).
+
+    Raises: KeyturnError ``product_missing``, ``test_only``, or why the product file does not verify.
+    """
+    # 1.
+    container = shelf.product()
+    if container is None:
+        raise KeyturnError("product_missing", f"no product is added in {shelf.path.parent}")
+    opened = containers.open_product(container, None if pin is None else pin.thumbprint)
+    product = opened.product
+    if pin is not None and product.name != pin:
+        raise KeyturnError("publisher_mismatch", f"the stored product file is for {product.name}, not for {pin}")
+    now = machine.now(product)
+    # 2.
+    guid, public, possession = _installation(shelf)
+    # 3.
+    record = None if public is None else _record(shelf, product.name, public)
+    # 4.
+    held, certificate, why_not = _certificate(shelf, opened, public)
+    # 5.
+    tolerance = None
+    if held is not None and certificate is not None:
+        reading = machine.computer(product).reading
+        tolerance = hardware.same(held.vector, hardware.vector(reading, product.name))
+    # 6.
+    standing = license.decide(
+        product=product, record=record, certificate=certificate, why_not=why_not, tolerance=tolerance, clock=now
+    )
+    return Loaded(
+        shelf, opened, now, _key(shelf), guid, public, possession, record, held, certificate, tolerance, standing
+    )  # fmt: skip
+
+
+def status_of(loaded: Loaded) -> dict[str, Any]:
+    """One entry of ``status --json`` (design: commands)."""
+    standing, certificate, product = loaded.standing, loaded.certificate, loaded.opened.product
+    now = license.effective_time(loaded.now, loaded.record)
+    return {
+        "product": str(product.name),
+        "name": product.title,
+        "edition": certificate.edition if certificate else None,
+        "features": list(certificate.features) if certificate else [],
+        "product_id": loaded.key.product_id if loaded.key else certificate.product_id if certificate else None,
+        "partial_key": loaded.key.partial if loaded.key else None,
+        "installation_guid": loaded.guid,
+        "activation_id": certificate.activation if certificate else None,
+        "channel": certificate.channel.value if certificate else loaded.key.channel if loaded.key else None,
+        "via": "online" if certificate else None,
+        "scope": loaded.shelf.vault.scope,
+        "state": standing.state.word,
+        "state_code": int(standing.state),
+        "usable": standing.usable,
+        "evidence": certificate.evidence if certificate else None,
+        "possession": loaded.possession,
+        "activated_at": rfc3339(certificate.activated_at) if certificate else None,
+        "valid_until": rfc3339(standing.valid_until),
+        "grace_until": rfc3339(standing.grace_until),
+        "renew_at": rfc3339(standing.renew_at),
+        "days_left": standing.days_left(now),
+        "issuer": certificate.publisher if certificate else product.publisher,
+        "reason": standing.reason,
+        "changed": list(standing.changed),
+        "remedy": standing.remedy,
+        "next_command": standing.next_command,
+        "test": product.name.test,
+    }
+
+
+def damaged_status(shelf: Shelf, error: KeyturnError) -> dict[str, Any]:
+    """The entry of a product whose file does not verify: not licensed, and why."""
+    empty: Mapping[str, Any] = dict.fromkeys((
+        "edition", "product_id", "partial_key", "installation_guid", "activation_id", "channel", "via", "evidence",
+        "activated_at", "valid_until", "grace_until", "renew_at", "days_left", "issuer",
+    ))  # fmt: skip
+    return {
+        **empty, "product": None, "name": shelf.path.name, "features": [], "scope": shelf.vault.scope,
+        "state": State.UNLICENSED.word, "state_code": int(State.UNLICENSED), "usable": False, "possession": "unproven",
+        "reason": error.code, "changed": [], "remedy": error.remedy, "next_command": "keyturn product add FILE", "test": False,
+    }  # fmt: skip
+
+
+def _installation(shelf: Shelf) -> tuple[str | None, bytes | None, str]:
+    try:
+        stored = shelf.installation()
+    except KeyturnError:
+        stored = None  # Damaged is as good as absent here: the next activation makes another.
+    try:
+        signer = keystore.load(shelf.installation_key)
+    except KeyturnError:
+        signer = None
+    if stored is None:
+        return None, None, "unproven"
+    proven = signer is not None and signer.public == stored[1]
+    return stored[0], stored[1], "proven" if proven else "unproven"
+
+
+def _record(shelf: Shelf, name: ProductName, public: bytes) -> Record | None:
+    found = []
+    for token in shelf.records():
+        try:
+            record = Record.read(jws.verify(token, Kind.RECORD, lambda kid: public if kid == jws.thumbprint(public) else None).claims())
+        except KeyturnError:
+            continue  # A changed record counts as deleted: no more than a fresh installation has.
+        if record.product == name:
+            found.append(record)
+    return max(found, key=lambda record: record.high_water) if found else None
+
+
+def _certificate(shelf: Shelf, opened: Opened, public: bytes | None) -> tuple[Held | None, Certificate | None, str | None]:
+    try:
+        held = shelf.held()
+        released = shelf.release()
+        if held is None:
+            return None, None, "released" if released is not None else None
+        if public is None:
+            return held, None, "document_foreign"
+        certificate = license.check_certificate(held, opened.product, opened.chain, jws.thumbprint(public))
+        if released is not None and Release.read(jws.verify_own(released, Kind.RELEASE).claims()).activation == certificate.activation:
+            return held, None, "released"
+    except KeyturnError as error:
+        return None, None, error.code
+    return held, certificate, None
+
+
+def _key(shelf: Shelf) -> InstalledKey | None:
+    try:
+        return shelf.key()
+    except KeyturnError:
+        return None  # Said by the verbs that need it; a license does not.

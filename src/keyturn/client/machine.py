@@ -1,0 +1,77 @@
+"""This computer and its clock, as the client sees them; for test products, another computer and another clock.
+
+``KEYTURN_SYSROOT`` (a recorded computer) and ``KEYTURN_NOW`` (a time, or ``±SECONDS``) are obeyed by test products
+alone, and looked at only after the product file is verified. Every other product refuses to run with them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from keyturn.core.documents import ProductFile
+from keyturn.core.errors import KeyturnError
+from keyturn.core.model import parse_rfc3339
+from keyturn.edge import clock, files, probes
+from keyturn.edge.probes import Computer
+
+SYSROOT = "KEYTURN_SYSROOT"
+NOW = "KEYTURN_NOW"
+SYSTEM_HOME = Path("/var/lib/keyturn")
+
+
+class Machine:
+    """Where clock, chance, environment and hardware come from. Tests and ``keyturn.testing`` pass their own."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        *,
+        now: Callable[[], int] = clock.now,
+        chance: Callable[[int], bytes] = os.urandom,
+        read: Callable[..., Computer] = probes.read,
+    ) -> None:
+        self.environ = os.environ if environ is None else environ
+        self.chance = chance
+        self._now = now
+        self._read = read
+        self._seen: dict[tuple[str | None, bool], Computer] = {}
+
+    def now(self, product: ProductFile) -> int:
+        """The clock. Raises: KeyturnError ``test_only``."""
+        wanted = self._test_variable(NOW, product)
+        if wanted is None:
+            return self._now()
+        if wanted[:1] in "+-" and wanted[1:].isdigit():
+            return self._now() + int(wanted)
+        return parse_rfc3339(wanted)
+
+    def computer(self, product: ProductFile, *, facts: bool = False) -> Computer:
+        """The hardware, read once per process. Raises: KeyturnError ``test_only``, ``platform_unsupported``."""
+        sysroot = self._test_variable(SYSROOT, product)
+        if sysroot is not None and not Path(sysroot).is_dir():
+            raise KeyturnError("usage", f"{SYSROOT} is not a directory")
+        if (sysroot, True) not in self._seen and (sysroot, facts) not in self._seen:
+            self._seen[sysroot, facts] = self._read(sysroot, facts=facts)
+        return self._seen.get((sysroot, True)) or self._seen[sysroot, facts]
+
+    def guid(self) -> str:
+        """A random UUID (RFC 9562, version 4)."""
+        random = bytearray(self.chance(16))
+        random[6], random[8] = random[6] & 0x0F | 0x40, random[8] & 0x3F | 0x80
+        text = random.hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def _test_variable(self, name: str, product: ProductFile) -> str | None:
+        value = self.environ.get(name)
+        if value is None:
+            return None
+        if not product.name.test:
+            raise KeyturnError("test_only", f"{name} is set, and {product.title} is not a test product")
+        return value
+
+
+def store_lasts(path: Path) -> bool:
+    """Whether what is written below ``path`` is there after the next start, as far as its file system tells."""
+    return files.filesystem(path) not in ("tmpfs", "ramfs", "overlay", "aufs")

@@ -1,0 +1,206 @@
+"""The SDK: a product asks whether it is licensed, in three lines, without the network.
+
+    license = Client.from_file("paintbox.ktproduct")      # shipped inside the application: it pins the product
+    license.require("layers")                              # raises NotLicensed, with reason, remedy and days left
+
+The application pins the product, not the store: a store that holds another publisher's "paintbox" is another
+product's. Nothing is read before the first question, and no question opens a connection; ``activate`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keyturn.client import actions
+from keyturn.client.homes import Homes, open_homes
+from keyturn.client.loading import Loaded, load, status_of
+from keyturn.client.machine import Machine
+from keyturn.core import containers
+from keyturn.core.errors import KeyturnError
+from keyturn.core.model import ProductName, State
+from keyturn.edge import files
+from keyturn.edge.vault import Shelf
+
+Consent = Callable[[Mapping[str, Any]], bool]
+Progress = Callable[[str], None]
+
+
+class Status(NamedTuple):
+    """Where the product stands. ``reason``, ``remedy`` and ``days_left`` are ``None`` when there is nothing to do."""
+
+    state: str
+    usable: bool
+    edition: str | None
+    features: tuple[str, ...]
+    days_left: int | None
+    reason: str | None
+    remedy: str | None
+    warning: str | None
+    details: Mapping[str, Any]
+
+
+class NotLicensed(KeyturnError):
+    """The product may not run, or not this feature: ``reason``, ``remedy`` and ``days_left`` tell the person why."""
+
+    def __init__(self, code: str, detail: str, *, reason: str | None, remedy: str | None, days_left: int | None) -> None:
+        super().__init__(code, detail, remedy=remedy)
+        self.reason = reason
+        self.days_left = days_left
+
+
+class Client:
+    """One product on this computer. Raises nothing until it is asked something."""
+
+    def __init__(
+        self,
+        product: str | ProductName,
+        *,
+        test: bool = False,
+        version: str | None = None,
+        home: str | Path | None = None,
+        scope: str | None = None,
+        machine: Machine | None = None,
+        product_file: bytes | None = None,
+    ) -> None:
+        """``product``: THUMBPRINT/SLUG, compiled into the application. ``test`` asks for the test product of that name.
+
+        ``version`` is the application's own, told at activation. ``home`` and ``scope`` choose the store.
+        """
+        name = ProductName.parse(product) if isinstance(product, str) else product
+        self.product = ProductName(name.thumbprint, name.slug, name.test or test)
+        self._version = version
+        self._machine = machine or Machine()
+        self._home = None if home is None else str(home)
+        self._scope = scope
+        self._file = product_file
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, test: bool = False, **options: Any) -> Client:
+        """Pin the product whose file ships with the application.
+
+        Raises: KeyturnError ``file_malformed``, ``signature_invalid``, ``trust_invalid``; ``test_only`` if the file is
+        a test product's and ``test`` was not asked for.
+        """
+        data = files.read(Path(path), containers.MAX_FILE)
+        if data is None:
+            raise KeyturnError("file_malformed", f"{path} does not exist")
+        name = containers.open_product(containers.expect(data, "product")).product.name
+        if name.test and not test:
+            raise KeyturnError("test_only", f"{path} is a test product's: its licenses are worth nothing",
+                               remedy="Ship the real product's file, or pass test=True in a test build.")
+        return cls(name, product_file=data, **options)
+
+    def status(self) -> Status:
+        """Where the product stands now: read, verified and decided anew. Raises: KeyturnError ``product_missing``."""
+        return self._status(self._load())
+
+    def require(self, feature: str | None = None) -> Status:
+        """Return if the product may run (and has ``feature``); otherwise raise.
+
+        In grace everything runs. In notification, and unlicensed, the publisher's mode decides: ``enforce`` raises;
+        ``warn`` passes with ``Status.warning``, which the program must show; ``advise`` passes.
+        Raises: NotLicensed.
+        """
+        try:
+            loaded = self._load()
+        except KeyturnError as error:
+            raise NotLicensed("not_licensed", error.detail, reason=error.code, remedy=error.remedy, days_left=None) from error
+        status = self._status(loaded)
+        if not status.usable:
+            detail = f"{loaded.opened.product.title} is not licensed: {status.reason}"
+            raise NotLicensed("not_licensed", detail, reason=status.reason, remedy=status.remedy, days_left=status.days_left)
+        licensed = loaded.certificate is not None and loaded.standing.state is State.LICENSED
+        if feature is not None and licensed and feature not in status.features:
+            raise NotLicensed(
+                "feature_not_licensed", f"edition {status.edition} does not include {feature!r}", reason="feature_not_licensed",
+                remedy="Ask the publisher for an edition that includes it.", days_left=status.days_left,
+            )  # fmt: skip
+        return status
+
+    def activate(
+        self,
+        key: str | None = None,
+        *,
+        consent: bool | Consent = False,
+        progress: Progress = lambda _text: None,
+        allow_ephemeral: bool = False,
+        ca_bundle: str | None = None,
+    ) -> Status:
+        """Add the product, install ``key``, and activate over HTTPS; what is done already is skipped.
+
+        ``consent``: True if the person agreed, or a function that shows the request's claims and returns the answer.
+        Raises: KeyturnError ``consent_required``, a refusal such as ``limit_reached``, or ``service_unreachable``.
+        """
+        from keyturn.core.errors import Refused
+        from keyturn.flows.exchange import Line
+
+        shelf = self._added()
+        if key is not None:
+            progress("Checking the product key")
+            actions.install_key(shelf, key, self._machine)
+        loaded = self._load()
+        if not actions.needs_activation(loaded):
+            return self._status(loaded)
+        token, loaded = actions.make_request(
+            shelf, self._machine, allow_ephemeral=allow_ephemeral, product_version=self._version
+        )
+        if not shelf.consented():
+            from keyturn.core.documents import read_request
+
+            agreed = consent(read_request(token)[0].claims()) if callable(consent) else consent
+            if not agreed:
+                raise KeyturnError("consent_required")
+            shelf.keep_consent(loaded.now, "application")
+        record = lambda what, sent, received: shelf.keep_sent(what, sent, received, loaded.now)  # noqa: E731
+        with Line(loaded.opened.product, self._machine.environ, ca_bundle=ca_bundle, say=progress, recorder=record) as line:
+            outcome = actions.activate(shelf, self._machine, token, line.send)
+        if isinstance(outcome, Refused):
+            raise outcome.as_error()
+        return self._status(outcome)
+
+    def deactivate(self, *, progress: Progress = lambda _text: None, ca_bundle: str | None = None) -> Status:
+        """Return the seat. Raises: KeyturnError ``release_unknown``, ``return_limit_reached``, ``service_unreachable``."""
+        from keyturn.flows.exchange import Line
+
+        shelf = self._homes().find(self.product)
+        loaded = self._load()
+        with Line(loaded.opened.product, self._machine.environ, ca_bundle=ca_bundle, say=progress) as line:
+            line.reach()
+            refused = actions.finish_release(shelf, line.send(actions.make_release(shelf, self._machine)))
+        if refused is not None:
+            raise refused.as_error()
+        return self.status()
+
+    def report_installation(self, ok: bool, code: str | None = None) -> None:
+        """Note how the product's installation went; the next activation tells it (and ``disclose`` shows it)."""
+        outcome = "succeeded" if ok else "failed"
+        actions.report_installation(self._added(), self._machine, f"{outcome} {code}" if code else outcome)
+
+    def _homes(self) -> Homes:
+        return open_homes(self._home, self._scope, self._machine.environ)
+
+    def _added(self) -> Shelf:
+        homes = self._homes()
+        if self._file is not None:
+            return actions.add_product(homes.find, self._file, self._machine, expected=self.product)
+        return homes.find(self.product)
+
+    def _load(self) -> Loaded:
+        """The stored product; a product that is not added yet begins its grace, if its file is at hand."""
+        shelf = self._homes().find(self.product)
+        if self._file is not None and shelf.product() is None:
+            shelf = self._added()
+        return load(shelf, self._machine, pin=self.product)
+
+    def _status(self, loaded: Loaded) -> Status:
+        details = status_of(loaded)
+        standing, mode = loaded.standing, loaded.opened.product.mode
+        warning = None
+        if standing.state is State.NOTIFICATION and mode == "warn":
+            warning = f"{loaded.opened.product.title} is not activated. {standing.remedy}"
+        return Status(
+            standing.state.word, standing.usable, details["edition"], tuple(details["features"]), details["days_left"],
+            standing.reason, standing.remedy, warning, details,
+        )  # fmt: skip

@@ -1,0 +1,268 @@
+"""Compact JWS (RFC 7515) with Ed25519 (RFC 8037), as strict as the two lines allow.
+
+Keeps: the only codec of Keyturn's documents. The signature covers the bytes that travel.
+Leaves to others: whose key may sign what (``trust``), and what claims mean (``documents``).
+
+- The reader names the kind it wants: ``typ`` and algorithm are pinned, never chosen by the sender.
+- ``kid`` is required. ``crit`` is refused, because no critical extension is understood here.
+- Verify first, parse after: :class:`Verified` hands out claims only of verified bytes.
+- Duplicate names, floats, NaN, lone surrogates, numbers above 2^53 and deep nesting are refused.
+- A document that signs for itself (request, release, record) carries its public key in ``jwk`` (RFC 7515, 4.1.3).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, NamedTuple, NoReturn
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from keyturn.core.errors import KeyturnError
+from keyturn.core.model import b64u, sha256_b64u
+
+MAX_TOKEN = 65_536  # Characters. Requests are held to 16 KiB at the door; a bundle with many keys is larger.
+MAX_DEPTH = 16
+_MAX_NUMBER = 2**53
+_B64U = re.compile(r"[A-Za-z0-9_-]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Kind(Enum):
+    """What a document is. One kind is never read as another: the kind is in the signed header."""
+
+    BUNDLE = "bundle"
+    PRODUCT = "product"
+    REQUEST = "request"
+    CERTIFICATE = "certificate"
+    RELEASE = "release"
+    RECORD = "record"
+
+    @property
+    def typ(self) -> str:
+        return f"keyturn-{self.value}+jwt"
+
+
+class Header(NamedTuple):
+    """The verified-later part of a token: whose key it says signed it. ``jwk`` only in self-signed kinds."""
+
+    kid: str
+    jwk: bytes | None
+
+
+class Verified(NamedTuple):
+    """A token whose signature holds. ``payload`` are the signed bytes."""
+
+    kind: Kind
+    kid: str
+    key: bytes
+    payload: bytes
+
+    def claims(self) -> dict[str, Any]:
+        """Parse the signed bytes. Raises: KeyturnError ``document_malformed``."""
+        return loads(self.payload)
+
+
+def jwk(public: bytes) -> dict[str, str]:
+    """The JSON Web Key of a raw Ed25519 public key of 32 bytes (RFC 8037, section 2)."""
+    return {"crv": "Ed25519", "kty": "OKP", "x": b64u(public)}
+
+
+def thumbprint(public: bytes) -> str:
+    """The JWK thumbprint (RFC 7638) of a raw Ed25519 public key: every ``kid`` is one."""
+    return sha256_b64u(json.dumps(jwk(public), separators=(",", ":"), sort_keys=True).encode())
+
+
+def dumps(claims: Mapping[str, Any]) -> bytes:
+    """Compact UTF-8 JSON with sorted names, so that equal claims are equal bytes."""
+    return json.dumps(claims, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode("utf-8")
+
+
+def loads(data: bytes) -> dict[str, Any]:
+    """Parse one strict JSON object. Raises: KeyturnError ``document_malformed``."""
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_int=_integer,
+            parse_float=_refuse_number,
+            parse_constant=_refuse_number,
+        )
+    except UnicodeDecodeError as error:
+        raise KeyturnError("document_malformed", "the content is not UTF-8") from error
+    except RecursionError as error:
+        raise KeyturnError("document_malformed", "the content is nested too deeply") from error
+    except ValueError as error:
+        raise KeyturnError("document_malformed", "the content is not JSON") from error
+    if not isinstance(value, dict):
+        raise KeyturnError("document_malformed", "the content is not a JSON object")
+    _bounded(value, MAX_DEPTH)
+    return value
+
+
+def signing_input(kind: Kind, kid: str, payload: bytes, *, public: bytes | None = None) -> bytes:
+    """The bytes to sign. ``public`` puts the signer's own key into the header of a self-signed document."""
+    header: dict[str, Any] = {"alg": "EdDSA", "kid": kid, "typ": kind.typ}
+    if public is not None:
+        header["jwk"] = jwk(public)
+    return f"{b64u(dumps(header))}.{b64u(payload)}".encode("ascii")
+
+
+def assemble(signed: bytes, signature: bytes) -> str:
+    """Join signed bytes and signature into a token."""
+    return f"{signed.decode('ascii')}.{b64u(signature)}"
+
+
+def sign(kind: Kind, claims: Mapping[str, Any], public: bytes, signer: Callable[[bytes], bytes], *, own: bool = False) -> str:
+    """Make a token. ``own`` marks a self-signed document, which carries its key."""
+    signed = signing_input(kind, thumbprint(public), dumps(claims), public=public if own else None)
+    return assemble(signed, signer(signed))
+
+
+def kind_of(token: str) -> Kind:
+    """Say what kind a token claims to be, unverified: only for choosing which reader to ask."""
+    typ = _header(token).get("typ")
+    for kind in Kind:
+        if kind.typ == typ:
+            return kind
+    raise KeyturnError("document_malformed", "this is no Keyturn document, or of a kind that is not known here")
+
+
+def read_header(token: str, kind: Kind) -> Header:
+    """Check a token's header against ``kind`` without believing its content yet.
+
+    Raises: KeyturnError ``document_malformed`` for another type, algorithm, a critical extension or a bad ``kid``.
+    """
+    header = _header(token)
+    if header.get("typ") != kind.typ:
+        raise KeyturnError("document_malformed", f"a document of type {kind.typ} is expected here")
+    if header.get("alg") not in ("EdDSA", "Ed25519"):  # RFC 8037 and RFC 9864 name the same algorithm.
+        raise KeyturnError("document_malformed", "the signature algorithm is not Ed25519")
+    if "crit" in header:
+        raise KeyturnError("document_malformed", "the header asks for an extension that is not known here")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not 1 <= len(kid) <= 128:
+        raise KeyturnError("document_malformed", "the header names no key")
+    own = header.get("jwk")
+    return Header(kid, None if own is None else public_from_jwk(own))
+
+
+def public_from_jwk(value: object) -> bytes:
+    """The raw key of an Ed25519 JWK. Raises: KeyturnError ``document_malformed``."""
+    if not isinstance(value, dict) or value.get("kty") != "OKP" or value.get("crv") != "Ed25519" or "d" in value:
+        raise KeyturnError("document_malformed", "this is not a public Ed25519 key")
+    x = value.get("x")
+    raw = _decode(x) if isinstance(x, str) else b""
+    if len(raw) != 32:
+        raise KeyturnError("document_malformed", "an Ed25519 key has 32 bytes")
+    return raw
+
+
+def verify(token: str, kind: Kind, find: Callable[[str], bytes | None]) -> Verified:
+    """Verify a token of ``kind`` with the key that ``find`` returns for its ``kid``.
+
+    1. The token has three parts of strict base64url, within the size limit.
+    2. The header's type, algorithm and extensions are those of ``kind``.
+    3. The key is the reader's choice for this ``kid``; none: the signer is not trusted.
+    4. The Ed25519 signature holds over the bytes as they came.
+
+    The caller must still check what the claims say. Raises: KeyturnError ``document_malformed`` (1, 2),
+    ``trust_invalid`` (3), ``signature_invalid`` (4).
+    """
+    # 1.
+    head, body, tail = _split(token)
+    payload, signature = _decode(body), _decode(tail)
+    # 2.
+    header = read_header(token, kind)
+    # 3.
+    key = find(header.kid)
+    if key is None:
+        raise KeyturnError("trust_invalid", f"the {kind.value} is signed by a key that is not trusted here")
+    # 4.
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, f"{head}.{body}".encode("ascii"))
+    except InvalidSignature as error:
+        raise KeyturnError("signature_invalid", f"the signature of the {kind.value} does not verify") from error
+    return Verified(kind, header.kid, key, payload)
+
+
+def verify_own(token: str, kind: Kind) -> Verified:
+    """Verify a self-signed document with the key in its header, whose thumbprint must be its ``kid``.
+
+    The caller learns *whose* key signed, and must still decide whether that key means anything.
+    """
+    header = read_header(token, kind)
+    if header.jwk is None or thumbprint(header.jwk) != header.kid:
+        raise KeyturnError("document_malformed", f"the {kind.value} does not carry the key it names")
+    own = header.jwk
+    return verify(token, kind, lambda _kid: own)
+
+
+def digest(token: str) -> str:
+    """The name of a token elsewhere: base64url SHA-256 of its bytes."""
+    return sha256_b64u(token.encode("ascii"))
+
+
+def payload_of(token: str) -> bytes:
+    """The bytes a token carries, *unverified*: for a digest that is pinned elsewhere, never for its claims."""
+    return _decode(_split(token)[1])
+
+
+def _split(token: str) -> tuple[str, str, str]:
+    if len(token) > MAX_TOKEN:
+        raise KeyturnError("input_too_large", f"a document has at most {MAX_TOKEN} characters")
+    parts = token.split(".")
+    if len(parts) != 3 or not all(_B64U.fullmatch(part) for part in parts):
+        raise KeyturnError("document_malformed", "this is not a compact JWS of three parts")
+    return parts[0], parts[1], parts[2]
+
+
+def _header(token: str) -> dict[str, Any]:
+    return loads(_decode(_split(token)[0]))
+
+
+def _decode(text: str) -> bytes:
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError) as error:
+        raise KeyturnError("document_malformed", "a part is not base64url") from error
+    if b64u(data) != text:  # Spare bits must be zero: one document, one spelling.
+        raise KeyturnError("document_malformed", "a part is not canonical base64url")
+    return data
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise KeyturnError("document_malformed", "a name appears twice in one object")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > 17 or abs(int(text)) > _MAX_NUMBER:
+        raise KeyturnError("document_malformed", "a number is too large")
+    return int(text)
+
+
+def _refuse_number(_text: str) -> NoReturn:
+    raise KeyturnError("document_malformed", "numbers here are whole")
+
+
+def _bounded(value: Any, depth: int) -> None:
+    if depth < 0:
+        raise KeyturnError("document_malformed", "the content is nested too deeply")
+    if isinstance(value, str):
+        if _SURROGATE.search(value):
+            raise KeyturnError("document_malformed", "a text holds half a character")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _bounded(name, depth)
+            _bounded(item, depth - 1)
+    elif isinstance(value, list):
+        for item in value:
+            _bounded(item, depth - 1)

@@ -1,0 +1,161 @@
+"""The client decides: is this copy licensed, on this computer, now?
+
+Keeps: the check of a stored certificate, and the state that follows from everything a computer knows.
+Leaves to others: reading files and hardware (``client``), the words on the screen (``cli``).
+
+- Nothing stored says "activated": every load verifies the whole chain again.
+- Uncertainty means grace, never a lock-out; a dead server never degrades an activated copy.
+- A clock set back touches dated rights only; a permanent activation merely reports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from keyturn.core import hardware, jws, trust
+from keyturn.core.documents import Certificate, ProductFile, Record, Request
+from keyturn.core.errors import KeyturnError
+from keyturn.core.hardware import Tolerance
+from keyturn.core.jws import Kind
+from keyturn.core.model import DAY, State
+from keyturn.core.terms import Terms
+from keyturn.core.trust import Chain
+
+CLOCK_TOLERANCE = DAY  # Seconds a clock may lie behind the newest time seen before anyone mentions it.
+
+
+class Held(NamedTuple):
+    """What the store holds for one activation: the answer, the request it answers, and the hardware baseline."""
+
+    certificate: str
+    request: str
+    vector: Mapping[str, str]
+    salt: bytes
+
+
+class Standing(NamedTuple):
+    """Where a copy stands. ``reason`` is a stable word, ``remedy`` a sentence, times are NumericDate."""
+
+    state: State
+    usable: bool
+    reason: str | None
+    remedy: str | None
+    next_command: str | None
+    valid_until: int | None
+    grace_until: int | None
+    renew_at: int | None
+    changed: tuple[str, ...] = ()
+
+    def days_left(self, now: int) -> int | None:
+        """Whole days until the license or the grace ends, rounded up; ``None`` if nothing ends."""
+        until = self.valid_until if self.state is State.LICENSED else self.grace_until
+        return None if until is None else max(0, -((now - until) // DAY))
+
+
+def check_certificate(held: Held, product: ProductFile, chain: Chain, installation_key: str) -> Certificate:
+    """Verify a stored certificate against product, installation, request and hardware baseline.
+
+    1. An issuing key of the publisher signed it, with the product's role, within that key's time.
+    2. It is for this product, and its bundle floor is reached.
+    3. It is bound to this installation's key (``cnf``, RFC 7800; ``installation_key`` is a thumbprint).
+    4. It answers the stored request, which the same key signed.
+    5. Its commitment is that of the stored hardware baseline.
+
+    The caller must still compare the baseline with the computer, and the dates with the clock (:func:`decide`).
+    Raises: KeyturnError ``signature_invalid``, ``trust_invalid``, ``document_expired``, ``document_foreign``.
+    """
+    # 1.
+    role = trust.role_for(product.name.test)
+    certificate = Certificate.read(chain.verify(held.certificate, Kind.CERTIFICATE, role))
+    # 2.
+    if certificate.product != product.name:
+        raise KeyturnError("document_foreign", f"the certificate is for {certificate.product}, not for {product.name}")
+    if certificate.floor.number > chain.newest.number:
+        raise KeyturnError("trust_invalid", "the certificate asks for a newer trust bundle than is stored")
+    # 3.
+    if certificate.holder != installation_key:
+        raise KeyturnError("document_foreign", "the certificate belongs to another installation")
+    # 4.
+    asked = jws.verify_own(held.request, Kind.REQUEST)
+    request = Request.read(asked.claims())
+    if asked.kid != installation_key or certificate.request != jws.digest(held.request) or request.nonce != certificate.nonce:
+        raise KeyturnError("document_foreign", "the certificate answers another request")
+    # 5.
+    if hardware.commitment(held.vector, held.salt) != certificate.commitment:
+        raise KeyturnError("document_foreign", "the stored hardware baseline is not the certificate's")
+    return certificate
+
+
+def effective_time(clock: int, record: Record | None) -> int:
+    """The time that counts: the clock, or the newest time seen if the clock lies behind it."""
+    return max(clock, record.high_water) if record is not None else clock
+
+
+def decide(
+    *,
+    product: ProductFile,
+    record: Record | None,
+    certificate: Certificate | None,
+    why_not: str | None,
+    tolerance: Tolerance | None,
+    clock: int,
+) -> Standing:
+    """Decide the state of one product.
+
+    1. No certificate that holds (``why_not`` says why): initial grace from the local record, then notification.
+    2. A dated right whose end has passed: grace from its end, then notification.
+    3. Hardware out of tolerance or unreadable: grace from when it was first seen, then notification.
+    4. A dated right while the clock lies behind the newest time seen: grace, ``clock_behind``.
+    5. Otherwise licensed.
+    """
+    terms = Terms.read(product.terms)
+    now = effective_time(clock, record)
+    # 1.
+    if certificate is None or tolerance is None:
+        start = now if record is None else record.grace_from
+        return _grace(State.INITIAL_GRACE, why_not or "not_activated", start, terms, product.mode, now)
+    # 2.
+    ends = certificate.expires_at
+    if ends is not None and now >= ends:
+        return _grace(State.OUT_OF_TOLERANCE_GRACE, "term_ended", ends, terms, product.mode, now)
+    # 3.
+    if not tolerance.same:
+        start = now if record is None or record.changed_at is None else record.changed_at
+        standing = _grace(State.OUT_OF_TOLERANCE_GRACE, tolerance.reason or "hardware_changed", start, terms, product.mode, now)
+        return standing._replace(changed=tolerance.changed)
+    # 4.
+    behind = record is not None and clock < record.high_water - CLOCK_TOLERANCE
+    if behind and ends is not None:
+        return _grace(State.OUT_OF_TOLERANCE_GRACE, "clock_behind", now, terms, product.mode, now)
+    # 5.
+    renew_at = None if ends is None else max(certificate.issued_at, ends - terms.remind_days * DAY)
+    due = renew_at is not None and now >= renew_at
+    return Standing(
+        State.LICENSED, True, "clock_behind" if behind else None,
+        _REMEDIES["clock_behind"] if behind else "Renew it: `keyturn activate`; the seat is kept, it costs nothing." if due else None,
+        "keyturn activate" if due else None, ends, None, renew_at, tolerance.changed,
+    )  # fmt: skip
+
+
+_ACTIVATE = "Activate it: `keyturn activate`."
+_REMEDIES = {
+    "not_activated": _ACTIVATE,
+    "released": "The seat was returned. To use it here again: `keyturn activate`.",
+    "term_ended": "Renew it: `keyturn activate`; the seat is kept, it costs nothing.",
+    "hardware_changed": "Activate again: `keyturn activate`; one of the yearly moves is used if the computer is a new one.",
+    "hardware_unreadable": "Run it once as root, or let the agent run, so that the hardware can be read.",
+    "anchors_appeared": "Activate again: `keyturn activate`; the seat is kept, it costs nothing.",
+    "clock_behind": "Set this computer's clock; the license follows by itself.",
+    "store_damaged": "Activate again: `keyturn activate`; a seat that is held costs nothing.",
+    "document_foreign": "The stored license belongs to another computer or installation. Activate this one: `keyturn activate`.",
+}
+
+
+def _grace(state: State, reason: str, start: int, terms: Terms, mode: str, now: int) -> Standing:
+    """Full function from ``start`` for the grace period, then notification; a start in the future begins now."""
+    until = min(start, now) + terms.grace_days * DAY
+    remedy = _REMEDIES.get(reason, _ACTIVATE)
+    if now < until:
+        return Standing(state, True, reason, remedy, "keyturn activate", None, until, None)
+    return Standing(State.NOTIFICATION, mode != "enforce", reason, remedy, "keyturn activate", None, until, None)

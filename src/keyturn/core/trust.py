@@ -1,0 +1,242 @@
+"""Whom to believe: the publisher's numbered trust bundles and the issuing keys they name.
+
+Keeps: the chain from the pinned product name to an issuing key, as values.
+Leaves to others: fetching and storing bundles, and judging the documents the keys sign.
+
+- Bundle 1 is pinned: the product name holds the digest of its payload. Nothing before that digest is believed.
+- Bundle N+1 is signed by k roots of N *and* k of its own; numbers have no gaps, each names the one before.
+- A bundle travels as one or more compact JWS over the same payload, joined by ``~``: one per root that signed.
+- An issuing key is judged at the time of issue: an expired key un-licenses nobody.
+- The *bundle floor* (number, digest) is the least the chain must reach; an older chain is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from keyturn.core import jws
+from keyturn.core.errors import KeyturnError
+from keyturn.core.jws import Kind
+from keyturn.core.model import sha256_b64u
+
+MAX_BUNDLES = 256
+MAX_ROOTS = 9
+ROLE_ISSUE = "issue"  # Product files, certificates, verdicts, lists of ordinary products.
+ROLE_TEST = "test"  # The same for test products, and for nothing else.
+
+
+class Floor(NamedTuple):
+    """The least a chain must reach."""
+
+    number: int
+    digest: str
+
+
+class IssuingKey(NamedTuple):
+    """A key the publisher's root authorised: raw public key, what it may sign, and when (NumericDate)."""
+
+    kid: str
+    public: bytes
+    role: str
+    not_before: int
+    not_after: int
+
+
+class Bundle(NamedTuple):
+    """One verified trust bundle."""
+
+    number: int
+    digest: str
+    publisher: str
+    issued_at: int
+    threshold: int
+    roots: Mapping[str, bytes]
+    keys: Mapping[str, IssuingKey]
+
+
+class Chain(NamedTuple):
+    """All bundles of one publisher, verified from number 1 upwards. ``texts`` are their travelling forms."""
+
+    thumbprint: str
+    bundles: tuple[Bundle, ...]
+    texts: tuple[str, ...]
+
+    @property
+    def newest(self) -> Bundle:
+        return self.bundles[-1]
+
+    @property
+    def floor(self) -> Floor:
+        """The floor a product file made now would carry."""
+        return Floor(self.newest.number, self.newest.digest)
+
+    def issuing_key(self, kid: str, role: str) -> IssuingKey:
+        """The key ``kid`` if the newest bundle that names it gives it ``role``.
+
+        Raises: KeyturnError ``trust_invalid``.
+        """
+        for bundle in reversed(self.bundles):
+            key = bundle.keys.get(kid)
+            if key is not None:
+                if key.role != role:
+                    raise KeyturnError("trust_invalid", f"the key may sign as {key.role!r}, not as {role!r}")
+                return key
+        raise KeyturnError("trust_invalid", "the signer is not in the publisher's trust bundle")
+
+    def verify(self, token: str, kind: Kind, role: str) -> dict[str, Any]:
+        """Verify a document of ``kind`` that an issuing key signed, and return its claims.
+
+        1. Its ``kid`` is an issuing key of this chain, with the role.
+        2. The signature holds.
+        3. ``iat`` lies within the time the key was authorised for: an expired key un-licenses nobody.
+
+        Raises: KeyturnError ``trust_invalid`` (1), ``signature_invalid`` (2), ``document_expired`` (3).
+        """
+        # 1. and 2.
+        found: list[IssuingKey] = []
+
+        def find(kid: str) -> bytes:
+            found.append(self.issuing_key(kid, role))
+            return found[0].public
+
+        claims = jws.verify(token, kind, find).claims()
+        # 3.
+        issued = claims.get("iat")
+        if not isinstance(issued, int) or not found[0].not_before <= issued <= found[0].not_after:
+            raise KeyturnError("document_expired", f"the {kind.value} was not made within its issuing key's time")
+        return claims
+
+
+def role_for(test: bool) -> str:
+    return ROLE_TEST if test else ROLE_ISSUE
+
+
+def bundle_claims(
+    *,
+    publisher: str,
+    number: int,
+    previous: str | None,
+    issued_at: int,
+    threshold: int,
+    roots: Sequence[bytes],
+    keys: Sequence[IssuingKey],
+) -> dict[str, Any]:
+    """The claims of a trust bundle, ready to be signed by ``threshold`` roots."""
+    return {
+        "v": 1,
+        "publisher": publisher,
+        "number": number,
+        "previous": previous,
+        "iat": issued_at,
+        "roots": {"threshold": threshold, "keys": [jws.jwk(root) for root in roots]},
+        "keys": [
+            {"jwk": jws.jwk(key.public), "role": key.role, "nbf": key.not_before, "exp": key.not_after} for key in keys
+        ],
+    }
+
+
+def sign_bundle(claims: Mapping[str, Any], signers: Sequence[tuple[bytes, Callable[[bytes], bytes]]]) -> str:
+    """Sign a bundle with each ``(public key, signer)``; the result is its travelling form."""
+    return "~".join(jws.sign(Kind.BUNDLE, claims, public, signer) for public, signer in signers)
+
+
+def pin_of(first_bundle: str) -> str:
+    """The thumbprint that a publisher's bundle 1 gives its products, unverified: only for a first look at a file."""
+    token = first_bundle.partition("~")[0]
+    return sha256_b64u(jws.payload_of(token))
+
+
+def verify_chain(texts: Sequence[str], thumbprint: str, floor: Floor | None = None) -> Chain:
+    """Verify bundles 1 to N for the publisher pinned by ``thumbprint``.
+
+    1. There is at least one bundle and not too many.
+    2. Bundle 1's payload has the pinned digest, and k of its own roots signed it.
+    3. Each next bundle is signed by k roots of the one before and k of its own, has the next number and names
+       the digest of the one before.
+    4. The chain reaches the floor, with the floor's very bundle.
+
+    Raises: KeyturnError ``publisher_mismatch`` (2), ``trust_invalid`` (1, 3, 4), ``signature_invalid``.
+    """
+    # 1.
+    if not 1 <= len(texts) <= MAX_BUNDLES:
+        raise KeyturnError("trust_invalid", "there is no trust bundle, or there are too many")
+    # 2.
+    if pin_of(texts[0]) != thumbprint:
+        raise KeyturnError("publisher_mismatch", f"trust bundle 1 is not that of publisher {thumbprint[:12]}…")
+    bundles = [_verify_bundle(texts[0], None)]
+    # 3.
+    for text in texts[1:]:
+        bundles.append(_verify_bundle(text, bundles[-1]))
+    # 4.
+    if floor is not None and not any(bundle.number == floor.number and bundle.digest == floor.digest for bundle in bundles):
+        raise KeyturnError("trust_invalid", f"the chain does not reach bundle {floor.number} of the floor")
+    return Chain(thumbprint, tuple(bundles), tuple(texts))
+
+
+def longer(known: Sequence[str], offered: Sequence[str], thumbprint: str, floor: Floor | None = None) -> Chain:
+    """The longer of two chains of one publisher: bundles only go up, and a fork is refused.
+
+    Raises: KeyturnError ``trust_invalid`` if ``offered`` is another history than ``known``.
+    """
+    chain = verify_chain(known, thumbprint, floor)
+    newest = chain.newest.number
+    extra = [text for text in offered if _number(text) > newest]
+    if extra:
+        chain = verify_chain([*known, *sorted(extra, key=_number)], thumbprint, floor)
+    return chain
+
+
+def _verify_bundle(text: str, before: Bundle | None) -> Bundle:
+    tokens = text.split("~")
+    if not 1 <= len(tokens) <= 2 * MAX_ROOTS:
+        raise KeyturnError("trust_invalid", "a trust bundle carries too many signatures")
+    payload = jws.payload_of(tokens[0])
+    if any(jws.payload_of(token) != payload for token in tokens):
+        raise KeyturnError("trust_invalid", "the signatures of a trust bundle are over different contents")
+    # The roots before must have signed before anything inside is believed; bundle 1 is held by its digest.
+    if before is not None:
+        _require_signatures(tokens, before.roots, before.threshold)
+    bundle = _parse(jws.loads(payload), sha256_b64u(payload))
+    _require_signatures(tokens, bundle.roots, bundle.threshold)
+    expected = 1 if before is None else before.number + 1
+    previous = jws.loads(payload).get("previous")
+    if bundle.number != expected or previous != (None if before is None else before.digest):
+        raise KeyturnError("trust_invalid", f"trust bundle {expected} is expected, with the digest of the one before")
+    return bundle
+
+
+def _require_signatures(tokens: Sequence[str], roots: Mapping[str, bytes], threshold: int) -> None:
+    signed: set[str] = set()
+    for token in tokens:
+        kid = jws.read_header(token, Kind.BUNDLE).kid
+        if kid in roots:
+            signed.add(jws.verify(token, Kind.BUNDLE, roots.get).kid)
+    if len(signed) < threshold:
+        raise KeyturnError("trust_invalid", f"a trust bundle is signed by {len(signed)} of the {threshold} roots it needs")
+
+
+def _parse(claims: Mapping[str, Any], digest: str) -> Bundle:
+    try:
+        roots = [jws.public_from_jwk(value) for value in claims["roots"]["keys"]]
+        threshold, number = claims["roots"]["threshold"], claims["number"]
+        keys = []
+        for item in claims["keys"]:
+            public = jws.public_from_jwk(item["jwk"])
+            keys.append(IssuingKey(jws.thumbprint(public), public, str(item["role"]), int(item["nbf"]), int(item["exp"])))
+        publisher, issued_at = str(claims["publisher"]), int(claims["iat"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise KeyturnError("trust_invalid", "a trust bundle lacks a part") from error
+    if claims.get("v") != 1 or not isinstance(threshold, int) or not isinstance(number, int):
+        raise KeyturnError("trust_invalid", "a trust bundle is of a version that is not known here")
+    if not 1 <= threshold <= len(roots) <= MAX_ROOTS:
+        raise KeyturnError("trust_invalid", "a trust bundle's threshold does not fit its roots")
+    return Bundle(
+        number, digest, publisher, issued_at, threshold,
+        {jws.thumbprint(root): root for root in roots}, {key.kid: key for key in keys},
+    )  # fmt: skip
+
+
+def _number(text: str) -> int:
+    number = jws.loads(jws.payload_of(text.partition("~")[0])).get("number")
+    return number if isinstance(number, int) else 0

@@ -1,0 +1,165 @@
+"""Files that are either wholly there or not at all: bounded reads, atomic and durable writes, a lock.
+
+Leaves to others: what is in a file. Foreign faults become ``storage_failed``, ``permission_denied`` or
+``file_malformed``; a missing file is ``None``, because that is an ordinary answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keyturn.core.errors import KeyturnError
+
+MAX_FILE = 64 * 1024 * 1024
+PUBLIC = 0o644
+PRIVATE = 0o600
+
+
+def read(path: Path, limit: int = MAX_FILE) -> bytes | None:
+    """The file's bytes, or ``None`` if it does not exist.
+
+    Raises: KeyturnError ``input_too_large``, ``permission_denied``, ``storage_failed``.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise KeyturnError("permission_denied", f"{path} may not be read by this account") from error
+    except OSError as error:
+        raise KeyturnError("storage_failed", f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > limit:
+        raise KeyturnError("input_too_large", f"{path} is larger than {limit} bytes")
+    return data
+
+
+def read_json(path: Path, limit: int = MAX_FILE) -> dict[str, Any] | None:
+    """The JSON object in a file of our own, or ``None``. Raises: KeyturnError ``file_malformed``."""
+    data = read(path, limit)
+    if data is None:
+        return None
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise KeyturnError("file_malformed", f"{path} is not JSON") from error
+    if not isinstance(value, dict):
+        raise KeyturnError("file_malformed", f"{path} does not hold an object")
+    return value
+
+
+def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
+    """Replace a file durably: a crash at any moment leaves the old content or the new, never a part.
+
+    Raises: KeyturnError ``storage_failed``, ``permission_denied``.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+            with os.fdopen(descriptor, "wb") as stream:
+                os.fchmod(descriptor, mode)
+                stream.write(data)
+                stream.flush()
+                os.fsync(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+    except PermissionError as error:
+        raise KeyturnError("permission_denied", f"{path} may not be written by this account") from error
+    except OSError as error:
+        raise KeyturnError("storage_failed", f"{path} cannot be written: {error.strerror}") from error
+
+
+def write_json(path: Path, value: dict[str, Any], mode: int = PUBLIC) -> None:
+    write(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode(), mode)
+
+
+def remove(path: Path) -> None:
+    """Delete a file durably; one that is not there is deleted already."""
+    try:
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_directory(path.parent)
+    except PermissionError as error:
+        raise KeyturnError("permission_denied", f"{path} may not be deleted by this account") from error
+    except OSError as error:
+        raise KeyturnError("storage_failed", f"{path} cannot be deleted: {error.strerror}") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make names in a directory durable (a rename is not, until its directory is)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def writable(path: Path) -> bool:
+    """Whether this account could write below ``path``, which need not exist yet."""
+    while not path.exists():
+        path = path.parent
+    return os.access(path, os.W_OK)
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold a file's lock, so that two processes do not change one thing at once; it ends with the process."""
+    import fcntl
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PUBLIC)
+    except PermissionError as error:
+        raise KeyturnError("permission_denied", f"{path.parent} may not be changed by this account") from error
+    except OSError as error:
+        raise KeyturnError("storage_failed", f"{path} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+MARKER = "keyturn-home.json"
+
+
+def claim_home(home: Path, program: str) -> None:
+    """Mark ``home`` as belonging to ``program`` (client, service …), or refuse if it is another's.
+
+    Raises: KeyturnError ``home_foreign`` with the command line that would fit.
+    """
+    check_home(home, program)
+    if not (home / MARKER).exists():
+        write_json(home / MARKER, {"program": program, "v": 1})
+
+
+def check_home(home: Path, program: str) -> None:
+    """Raises: KeyturnError ``home_foreign`` if ``home`` belongs to another program."""
+    marker = read_json(home / MARKER, 4096)
+    if marker is not None and marker.get("program") != program:
+        owner = str(marker.get("program"))
+        line = "keyturn" if owner == "client" else f"keyturn {owner}"
+        raise KeyturnError("home_foreign", f"{home} belongs to the {owner}: use `{line} … --home {home}`")
+
+
+def filesystem(path: Path) -> str | None:
+    """The type of the file system below which ``path`` lies (``ext4``, ``tmpfs`` …); ``None`` where it cannot be told."""
+    data = read(Path("/proc/self/mounts"), 1024 * 1024)
+    best, found = "", None
+    wanted = f"{path.resolve()}/"
+    for line in (data or b"").decode("utf-8", "replace").splitlines():
+        fields = line.split(" ")
+        mount = f"{fields[1].rstrip('/')}/" if len(fields) > 2 else "//"
+        if wanted.startswith(mount) and len(mount) >= len(best):
+            best, found = mount, fields[2]
+    return found

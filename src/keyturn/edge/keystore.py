@@ -1,0 +1,80 @@
+"""Where private keys live, and the only thing done with them: signing.
+
+Keeps: Ed25519 keys as PKCS#8 files of mode 0600, parsed once (parsing again would halve the signing rate).
+Leaves to others: what is signed. Nothing here hands out a private key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from keyturn.core import jws
+from keyturn.core.errors import KeyturnError
+from keyturn.edge import files
+
+
+class Signer(NamedTuple):
+    """A key that can sign: its raw public half and the act."""
+
+    public: bytes
+    sign: Callable[[bytes], bytes]
+
+    @property
+    def kid(self) -> str:
+        return jws.thumbprint(self.public)
+
+    def __repr__(self) -> str:
+        return f"Signer({self.kid})"
+
+
+def create(path: Path) -> Signer:
+    """Make a key and store it before it is used. An existing key is never overwritten.
+
+    Raises: KeyturnError ``already_exists``, ``storage_failed``, ``permission_denied``.
+    """
+    if path.exists():
+        raise KeyturnError("already_exists", f"{path} holds a key already")
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    files.write(path, pem, files.PRIVATE)
+    return _signer(key)
+
+
+def load(path: Path) -> Signer | None:
+    """The key at ``path``; ``None`` if there is none.
+
+    Raises: KeyturnError ``permission_denied`` (also if others may read it), ``store_damaged``.
+    """
+    data = files.read(path, 16_384)
+    if data is None:
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path).st_mode & 0o077:
+            raise KeyturnError("permission_denied", f"{path} can be read by others; `chmod 600` it, or remove it")
+    try:
+        key = serialization.load_pem_private_key(data, None)
+    except (ValueError, TypeError) as error:
+        raise KeyturnError("store_damaged", f"{path} is not a private key") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyturnError("store_damaged", f"{path} is not an Ed25519 key")
+    return _signer(key)
+
+
+def load_all(folder: Path) -> dict[str, Signer]:
+    """Every key of a folder by its ``kid``."""
+    signers = (load(path) for path in sorted(folder.glob("*.key")))
+    return {signer.kid: signer for signer in signers if signer is not None}
+
+
+def _signer(key: Ed25519PrivateKey) -> Signer:
+    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return Signer(public, key.sign)

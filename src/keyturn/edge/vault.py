@@ -1,0 +1,232 @@
+"""The client's documents: one folder per product, every change atomic and durable.
+
+- ``product.json`` (bundles and product file), ``key.json``, ``installation.json``, ``license.json``, ``release.json``,
+  ``record.jws``: readable by everybody, because every program must be able to check its license.
+- ``key.secret`` (K) and ``installation.key``: mode 0600.
+- ``pending.json``: the request that was made and not answered yet. ``sent/``: what was sent and received.
+- The record is mirrored under ``mirror/``. It can be deleted; that never gains anything.
+
+Nothing here is believed: ``client.loading`` verifies everything it reads, every time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keyturn.core.errors import KeyturnError
+from keyturn.core.license import Held
+from keyturn.core.model import ProductName
+from keyturn.edge import files
+
+PROGRAM = "client"
+MAX_DOCUMENT = 4 * 1024 * 1024
+MAX_SENT = 50
+
+
+class Pending(NamedTuple):
+    """A request that was made: the exact bytes, and the hardware baseline it commits to."""
+
+    request: str
+    vector: dict[str, str]
+    salt: bytes
+
+
+class InstalledKey(NamedTuple):
+    """A product key's public part, as installed."""
+
+    product_id: str
+    serial: int
+    channel: str
+    partial: str
+
+
+def folder_name(name: ProductName) -> str:
+    return f"{name.slug}{'+test' if name.test else ''}-{name.thumbprint[:12]}"
+
+
+class Vault:
+    """One home's products. ``scope`` is ``system`` or ``user``."""
+
+    def __init__(self, home: Path, scope: str) -> None:
+        files.check_home(home, PROGRAM)
+        self.home = home
+        self.scope = scope
+
+    def __repr__(self) -> str:
+        return f"Vault({self.home})"
+
+    @property
+    def writable(self) -> bool:
+        return files.writable(self.home)
+
+    def shelves(self) -> list[Shelf]:
+        """Every product's folder, in order of name."""
+        folder = self.home / "products"
+        return [Shelf(self, path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+
+    def shelf(self, name: ProductName) -> Shelf:
+        return Shelf(self, self.home / "products" / folder_name(name))
+
+
+class Shelf:
+    """One product's folder."""
+
+    def __init__(self, vault: Vault, path: Path) -> None:
+        self.vault = vault
+        self.path = path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the product's lock while changing it; the home is marked as a client's first."""
+        files.claim_home(self.vault.home, PROGRAM)
+        with files.lock(self.vault.home / "locks" / self.path.name):
+            yield
+
+    def product(self) -> dict[str, Any] | None:
+        return files.read_json(self.path / "product.json", MAX_DOCUMENT)
+
+    def keep_product(self, container: dict[str, Any]) -> None:
+        files.write_json(self.path / "product.json", container)
+
+    def key(self) -> InstalledKey | None:
+        value = files.read_json(self.path / "key.json", 4096)
+        if value is None:
+            return None
+        try:
+            return InstalledKey(str(value["product_id"]), int(value["serial"]), str(value["channel"]), str(value["partial"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise KeyturnError("store_damaged", "the installed product key is damaged", remedy="Install the key again: `keyturn install-key`.") from error
+
+    def key_secret(self) -> bytes:
+        """K of the installed key. Raises: KeyturnError ``permission_denied``, ``key_missing``."""
+        data = files.read(self.path / "key.secret", 200)
+        if data is None:
+            raise KeyturnError("key_missing")
+        return _decode(data.decode("ascii", "replace"))
+
+    def keep_key(self, key: InstalledKey, secret: bytes) -> None:
+        """The secret first: a public part without it would be a key that cannot be used."""
+        files.write(self.path / "key.secret", base64.b64encode(secret), files.PRIVATE)
+        files.write_json(self.path / "key.json", key._asdict())
+
+    def remove_key(self) -> None:
+        files.remove(self.path / "key.json")
+        files.remove(self.path / "key.secret")
+
+    @property
+    def installation_key(self) -> Path:
+        return self.path / "installation.key"
+
+    def installation(self) -> tuple[str, bytes] | None:
+        """GUID and raw public key of the installation."""
+        value = files.read_json(self.path / "installation.json", 4096)
+        if value is None:
+            return None
+        return str(value.get("guid")), _decode(str(value.get("public_key")))
+
+    def keep_installation(self, guid: str, public: bytes) -> None:
+        files.write_json(self.path / "installation.json", {"guid": guid, "public_key": base64.b64encode(public).decode()})
+
+    def pending(self) -> Pending | None:
+        value = files.read_json(self.path / "pending.json", MAX_DOCUMENT)
+        return None if value is None else Pending(*_baseline(value))
+
+    def keep_pending(self, pending: Pending) -> None:
+        files.write_json(self.path / "pending.json", _with_baseline(pending.request, pending.vector, pending.salt))
+
+    def remove_pending(self) -> None:
+        files.remove(self.path / "pending.json")
+
+    def held(self) -> Held | None:
+        value = files.read_json(self.path / "license.json", MAX_DOCUMENT)
+        if value is None:
+            return None
+        request, vector, salt = _baseline(value)
+        return Held(str(value.get("certificate")), request, vector, salt)
+
+    def keep_held(self, held: Held) -> None:
+        """Certificate, request and baseline in one file: they are only worth something together."""
+        value = {"certificate": held.certificate, **_with_baseline(held.request, dict(held.vector), held.salt)}
+        files.write_json(self.path / "license.json", value)
+
+    def remove_held(self) -> None:
+        files.remove(self.path / "license.json")
+
+    def release(self) -> str | None:
+        value = files.read_json(self.path / "release.json", MAX_DOCUMENT)
+        return None if value is None else str(value.get("release"))
+
+    def keep_release(self, token: str) -> None:
+        files.write_json(self.path / "release.json", {"release": token})
+
+    def remove_release(self) -> None:
+        files.remove(self.path / "release.json")
+
+    def records(self) -> list[str]:
+        """The local record and its mirror, as they are; either may be missing or changed."""
+        found = [files.read(path, 65_536) for path in self._record_paths()]
+        return [data.decode("utf-8", "replace") for data in found if data is not None]
+
+    def keep_record(self, token: str) -> None:
+        for path in self._record_paths():
+            files.write(path, token.encode())
+
+    def _record_paths(self) -> tuple[Path, Path]:
+        return self.path / "record.jws", self.vault.home / "mirror" / f"{self.path.name}.jws"
+
+    def consented(self) -> bool:
+        return (self.path / "consent.json").exists()
+
+    def keep_consent(self, now: int, by: str) -> None:
+        files.write_json(self.path / "consent.json", {"at": now, "by": by})
+
+    def keep_sent(self, what: str, sent: bytes, received: bytes, now: int) -> None:
+        """Append one exchange to the disclosure log; the oldest beyond fifty go."""
+        folder = self.path / "sent"
+        names = sorted(path.name for path in folder.glob("*.json")) if folder.is_dir() else []
+        number = int(names[-1].partition(".")[0]) + 1 if names else 1
+        value = {"at": now, "what": what, "sent": sent.decode("utf-8", "replace"), "received": received.decode("utf-8", "replace")}
+        files.write_json(folder / f"{number:06d}.json", value, files.PRIVATE)
+        for name in names[: max(0, len(names) + 1 - MAX_SENT)]:
+            files.remove(folder / name)
+
+    def sent(self) -> list[dict[str, Any]]:
+        """What was sent and received, oldest first."""
+        folder = self.path / "sent"
+        names = sorted(folder.glob("*.json")) if folder.is_dir() else []
+        return [value for value in (files.read_json(path, MAX_DOCUMENT) for path in names) if value is not None]
+
+    def remove(self) -> None:
+        """Delete the whole product, secrets first."""
+        import shutil
+
+        for name in ("key.secret", "installation.key"):
+            files.remove(self.path / name)
+        try:
+            shutil.rmtree(self.path)
+        except OSError as error:
+            raise KeyturnError("storage_failed", f"{self.path} cannot be removed: {error.strerror}") from error
+        files.remove(self._record_paths()[1])
+
+
+def _with_baseline(request: str, vector: dict[str, str], salt: bytes) -> dict[str, Any]:
+    return {"request": request, "vector": vector, "salt": base64.b64encode(salt).decode()}
+
+
+def _baseline(value: dict[str, Any]) -> tuple[str, dict[str, str], bytes]:
+    vector = value.get("vector")
+    if not isinstance(vector, dict) or not all(isinstance(item, str) for item in vector.values()):
+        raise KeyturnError("store_damaged", "the stored hardware baseline is damaged")
+    return str(value.get("request")), vector, _decode(str(value.get("salt")))
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise KeyturnError("store_damaged", "a stored value is damaged") from error

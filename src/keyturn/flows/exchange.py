@@ -1,0 +1,94 @@
+"""One exchange with the publisher's service: probe, send once, and read the answer.
+
+Keeps: the order in which a computer talks, for activation, return and relay alike.
+Leaves to others: what is sent and whether somebody agreed to it (``client``), sockets and TLS (``edge.transport``).
+
+- The probe carries nothing. 500 and above: nothing is sent. Silence: HTTPS is tried, and the silence is explained.
+- A problem document is the service's own "no" and becomes :class:`Refused`; anything else unexpected raises.
+- The same bytes may be sent again: the service answers the same request with the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keyturn.core.documents import ProductFile
+from keyturn.core.errors import EXIT_FORBIDDEN, EXIT_REFUSED, KeyturnError, Refused
+from keyturn.edge.transport import Recorder, Transport, probe
+
+CONTENT_TYPE = "application/jose"
+Say = Callable[[str], None]
+
+
+class Line:
+    """A line to the service of one product, opened when first needed and kept for several documents."""
+
+    def __init__(
+        self,
+        product: ProductFile,
+        environ: Mapping[str, str],
+        *,
+        ca_bundle: str | None = None,
+        say: Say = lambda _text: None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.product = product
+        self._say = say
+        self._environ = environ
+        self._recorder = recorder
+        self._transport = Transport(ca_pem=product.ca, ca_bundle=ca_bundle, environ=environ, recorder=recorder)
+        self._probed = False
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._transport.close()
+
+    def probe(self) -> None:
+        """Ask once, over plain HTTP and without saying who asks, whether the service is there.
+
+        Raises: KeyturnError ``service_unready`` if it says it is not ready.
+        """
+        if self._probed or self.product.probe_url is None:
+            return
+        self._say(f"Probing {self.product.probe_url} (carries nothing)")
+        result = probe(self.product.probe_url, proxies=self._environ, recorder=self._recorder)
+        if result.outcome == "unready":
+            raise KeyturnError("service_unready", f"{result.detail}; nothing was sent")
+        if result.outcome == "silent":
+            self._say(f"The probe was not answered ({result.detail}); trying HTTPS all the same")
+        self._probed = True
+
+    def reach(self) -> None:
+        """Make sure that the service answers, before something is signed that cannot be taken back.
+
+        Raises: KeyturnError as :meth:`send`.
+        """
+        self.probe()
+        self._transport.get_json(f"{self.product.service_url}/.well-known/keyturn")
+
+    def send(self, document: str, *, ask: bool = False) -> dict[str, Any] | Refused:
+        """Send one signed document and return the service's answer or its "no".
+
+        Raises: KeyturnError ``service_unready``, ``service_unreachable``, ``tls_untrusted``, ``answer_unexpected``,
+        or the error the service reports about the document.
+        """
+        self.probe()
+        self._say(f"Sending to {self.product.service_url} over TLS")
+        reply = self._transport.post(
+            f"{self.product.service_url}/v1/{'ask' if ask else 'exchange'}", document.encode("ascii"), CONTENT_TYPE
+        )
+        problem = reply.problem()
+        if problem is not None:
+            if problem.exit in (EXIT_REFUSED, EXIT_FORBIDDEN):
+                return Refused(problem.code, problem.detail, problem.retry_after)
+            if reply.status >= 500:
+                raise KeyturnError(
+                    "service_unready", f"the service answers {problem.code}: {problem.detail}", retry_after=problem.retry_after
+                )
+            raise problem
+        if reply.status != 200 or reply.media_type != "application/json":
+            raise KeyturnError("answer_unexpected", f"{self.product.service_url} answered {reply.status} {reply.media_type}")
+        return reply.json()

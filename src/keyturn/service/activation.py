@@ -1,0 +1,223 @@
+"""What the activation service does with a document: record first, sign second, answer last.
+
+Keeps: the order of steps for requests and releases, the same for HTTPS, for files and for tests.
+Leaves to others: rules (``core.issuance``), rows (``seats``), HTTP (``app``).
+
+- Before possession of the key is proven, unknown and foreign keys get one and the same answer.
+- The writer commits many decisions at once; each is signed only after its commit, and answered only after that.
+- ``recover`` finishes at start what a crash left unsigned. A recorded decision is never voided.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import Future
+from sqlite3 import Connection
+from typing import Any, NamedTuple
+
+from keyturn.core import documents, issuance, jws, trust
+from keyturn.core.documents import ProductFile, Release, Request
+from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.jws import Kind
+from keyturn.core.model import DAY, Channel, ProductName
+from keyturn.core.terms import Terms
+from keyturn.edge.database import Database
+from keyturn.service import catalog, seats
+from keyturn.service.home import ServiceHome
+from keyturn.service.ids import Ids
+from keyturn.service.sealing import Sealer
+from keyturn.service.seats import Intent, Issuer
+
+MAX_REQUEST = 16_384  # Bytes of one document (design: commands).
+RENEW_AFTER = 7 * DAY
+
+
+class Proven(NamedTuple):
+    """A request whose signature and key proof hold."""
+
+    token: str
+    request: Request
+    thumbprint: str
+    terms: Terms
+
+
+class Returned(NamedTuple):
+    """A release whose signature holds."""
+
+    token: str
+    release: Release
+    thumbprint: str
+    terms: Terms
+
+
+class ActivationService:
+    """The service over one opened home and database."""
+
+    def __init__(self, home: ServiceHome, database: Database, *, clock: Callable[[], int], chance: Callable[[int], bytes]) -> None:
+        self.home = home
+        self.database = database
+        self.clock = clock
+        self.ids = Ids(chance)
+        self.sealer = Sealer(home.pepper())
+        # Somebody else's key is opened in the same time as nobody's: against this one.
+        self._nobody = self.sealer.seal(bytes(32), 0, bytes(12))
+
+    def prove(self, token: str) -> Proven | Returned | Refused:
+        """Check everything about a document that needs no seat.
+
+        1. It is a request or a release, of at most 16 KiB, signed with the key it carries.
+        2. It is for a product of this service.
+        3. A request proves possession of the product key; until then every "no" is the same.
+
+        Raises: KeyturnError ``document_malformed``, ``signature_invalid``, ``input_too_large``.
+        """
+        # 1.
+        if len(token) > MAX_REQUEST:
+            raise KeyturnError("input_too_large", f"a request has at most {MAX_REQUEST} bytes")
+        kind = jws.kind_of(token)
+        if kind is Kind.RELEASE:
+            verified = jws.verify_own(token, kind)
+            release = Release.read(verified.claims())
+            product = self._product(release.product)
+            return Returned(token, release, verified.kid, product) if isinstance(product, Terms) else product
+        request, verified = documents.read_request(token)
+        # 2.
+        terms = self._product(request.product)
+        if isinstance(terms, Refused):
+            return terms
+        # 3.
+        row = self.database.read(lambda db: seats.find_key(db, str(request.product), request.serial))
+        sealed, serial = (self._nobody, 0) if row is None else (row["sealed"], row["serial"])
+        proven = issuance.proof_holds(self.sealer.open(sealed, serial), request, verified.kid)
+        if row is None or not proven:
+            return Refused("key_unknown", f"product key {request.product_id[:80]} is not known for this product")
+        return Proven(token, request, verified.kid, terms)
+
+    def exchange(self, token: str) -> dict[str, Any] | Refused:
+        """Answer one document, waiting for the record to be durable. Raises as :meth:`prove`."""
+        proven = self.prove(token)
+        if isinstance(proven, Refused):
+            return proven
+        outcome = self.record(proven).result()
+        return outcome if isinstance(outcome, Refused) else self.answer(proven, outcome)
+
+    def record(self, proven: Proven | Returned) -> Future[Any]:
+        """Write the decision down; the future ends when it is durable, with an Intent, a time or a Refused."""
+        now = self.clock()
+        if isinstance(proven, Returned):
+            returned = proven
+            return self.database.write(
+                lambda db: seats.release(db, returned.token, returned.release, returned.thumbprint, returned.terms, self.ids, now)
+            )
+        key, _ = self.home.signer(trust.role_for(proven.request.product.test), now)
+        issuer = Issuer(self.home.settings.publisher, key.kid, self.home.chain.floor)
+        return self.database.write(
+            lambda db: seats.record(db, proven.token, proven.request, proven.thumbprint, proven.terms, issuer, self.ids, now)
+        )
+
+    def answer(self, proven: Proven | Returned, outcome: Intent | int) -> dict[str, Any]:
+        """The answer to a recorded decision: the certificate, and what travels beside it."""
+        now = self.clock()
+        if isinstance(outcome, int):
+            return {"v": 1, "released_at": outcome, "server_time": now}
+        assert isinstance(proven, Proven)
+        certificate = self.sign(outcome)
+        known = proven.request.bundle
+        return {
+            "v": 1,
+            "certificate": certificate,
+            "bundles": list(self.home.chain.texts[known:]),
+            "server_time": now,
+            "renew_after": RENEW_AFTER,
+            "seat": {"how": outcome.how, "number": outcome.seat, "used": outcome.used, "limit": outcome.limit},
+        }
+
+    def sign(self, intent: Intent) -> str:
+        """Sign a recorded intent; the signature is kept with it, so that the same request gets the same bytes."""
+        signed = jws.signing_input(Kind.CERTIFICATE, intent.kid, intent.payload)
+        signature = intent.signature
+        if signature is None:
+            signer = self.home.signers.get(intent.kid)
+            if signer is None:
+                raise KeyturnError("internal", f"the issuing key {intent.kid} of a recorded decision is not here")
+            signature = made = signer.sign(signed)
+            # Ed25519 is deterministic: a crash before this write costs nothing, the same bytes are made again.
+            self.database.write(lambda db: seats.keep_signature(db, intent.serial, intent.request, made))
+        return jws.assemble(signed, signature)
+
+    def recover(self) -> int:
+        """Finish every decision that was recorded and not signed; the result is how many."""
+        count = 0
+        while intents := self.database.read(seats.open_intents):
+            for intent in intents:
+                self.sign(intent)
+            count += len(intents)
+            self.database.write(lambda db: None).result()  # Behind the signatures in the queue: they are durable now.
+        return count
+
+    def ask(self, token: str) -> dict[str, Any] | Refused:
+        """What a request would get, without taking a seat. Raises as :meth:`prove`."""
+        proven = self.prove(token)
+        if isinstance(proven, Returned):
+            raise KeyturnError("document_malformed", "a release cannot be asked about")
+        if isinstance(proven, Refused):
+            return proven
+        now = self.clock()
+        new = self.ids.uuid7(now)
+
+        def look(db: Connection) -> dict[str, Any] | Refused:
+            decision = seats.consider(db, proven.request, proven.thumbprint, proven.terms, new_activation=new, now=now)
+            if isinstance(decision, Refused):
+                return decision
+            row = seats.find_key(db, str(proven.request.product), proven.request.serial)
+            assert row is not None
+            return {
+                "v": 1, "how": decision.how, "evidence": decision.evidence, "seats_used": row["seats_used"],
+                "seats_limit": row["seat_limit"], "server_time": now,
+            }  # fmt: skip
+
+        return self.database.read(look)
+
+    def mint(self, product: str, channel: Channel, count: int, limit: int, **values: Any) -> list[dict[str, Any]]:
+        """Make product keys; see ``catalog.mint``. The keys themselves are in the result and nowhere else."""
+        return catalog.mint(self.database, self.sealer, self.ids, product, channel, count, limit, now=self.clock(), **values)
+
+    def product_file(self, slug: str) -> dict[str, Any]:
+        """The signed product file of ``slug`` as it ships: trust bundles and document. Raises: ``not_found``."""
+        now = self.clock()
+        row = self.database.read(lambda db: catalog.find_product(db, slug))
+        name = ProductName.parse(row["name"])
+        editions = self.database.read(lambda db: catalog.editions(db, slug))
+        product = ProductFile(
+            name, row["title"], self.home.settings.publisher, row["version"], editions, self.home.settings.url,
+            self.home.settings.probe_url, row["terms_url"], self.home.ca or None, row["mode"], json.loads(row["terms"]),
+            self.home.chain.floor, now,
+        )  # fmt: skip
+        _, signer = self.home.signer(trust.role_for(name.test), now)
+        return {
+            "keyturn": "product",
+            "v": 1,
+            "bundles": list(self.home.chain.texts),
+            "product": jws.sign(Kind.PRODUCT, product.claims(), signer.public, signer.sign),
+        }
+
+    def directory(self) -> dict[str, Any]:
+        """``GET /.well-known/keyturn``: every other address, and the trust bundles."""
+        url = self.home.settings.url
+        return {
+            "v": 1,
+            "publisher": self.home.settings.publisher,
+            "thumbprint": self.home.chain.thumbprint,
+            "exchange": f"{url}/v1/exchange",
+            "ask": f"{url}/v1/ask",
+            "bundles": list(self.home.chain.texts),
+            "server_time": self.clock(),
+        }
+
+    def _product(self, name: ProductName) -> Terms | Refused:
+        row = self.database.read(lambda db: catalog.product_named(db, str(name)))
+        if row is None:
+            return Refused("product_unknown", f"this service does not know the product {name.slug!r} of that publisher")
+        return Terms.read(json.loads(row["terms"]))
+

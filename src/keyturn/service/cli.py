@@ -1,0 +1,172 @@
+"""The publisher's verbs that concern the service itself: init, run, status, config."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from keyturn.core.errors import KeyturnError
+from keyturn.core.model import DAY, rfc3339
+from keyturn.edge import clock
+from keyturn.edge.terminal import Call, Verbs, pass_call
+from keyturn.service import catalog, home
+from keyturn.service.context import home_path, opened
+from keyturn.service.home import ServiceHome
+
+LISTEN = "127.0.0.1:8443"
+PROBE_LISTEN = "127.0.0.1:8080"
+
+
+@click.group(
+    cls=Verbs,
+    lazy={
+        "org": "keyturn.service.staff:org",
+        "product": "keyturn.service.staff:product",
+        "key": "keyturn.service.staff:key",
+        "activation": "keyturn.service.staff:activation",
+        "answer": "keyturn.service.staff:answer",
+    },
+)
+def service() -> None:
+    """The publisher's activation service: set it up, run it, mint keys, help callers."""
+
+
+@service.command()
+@click.option("--publisher", required=True, metavar="NAME", help="Who publishes: shown to customers, fixed for ever.")
+@click.option("--url", metavar="URL", default="https://localhost:8443", show_default=True, help="Where clients will reach it.")
+@click.option("--probe-url", metavar="URL", help="The plain-HTTP probe's address, or none (default: the URL's host, port 8080).")
+@click.option("--database", metavar="URL", default="service.db", show_default=True, help="SQLite file, relative to the home.")
+@click.option("--if-needed", is_flag=True, help="Do nothing if it is initialised already.")
+@pass_call
+def init(call: Call, publisher: str, url: str, probe_url: str | None, database: str, if_needed: bool) -> None:
+    """Make a service: root key, issuing keys for two years, trust bundle, database, a TLS certificate for first use."""
+    path = home_path(call)
+    if if_needed and home.settings_file(path).exists():
+        done = ServiceHome(path, call.environ)
+        call.emit({"home": str(path), "thumbprint": done.chain.thumbprint, "changed": False}, f"{path} is initialised already.")
+        return
+    if "://" in database and not database.startswith("sqlite:///"):
+        raise KeyturnError("usage", "this version keeps its database in SQLite", remedy="Leave --database out, or give sqlite:///FILE.")
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        raise KeyturnError("usage", f"{url!r} is not an https:// address: licenses travel over TLS only")
+    probe = probe_url or f"http://{parts.hostname}:8080/probe"
+    thumbprint = home.initialise(path, publisher=publisher, url=url.rstrip("/"), probe_url=probe, database=database, now=clock.now())
+    with opened(call):
+        pass  # The schema, so that the first command finds a whole service.
+    call.emit(
+        {"home": str(path), "thumbprint": thumbprint, "url": url, "probe_url": None if probe == "none" else probe, "changed": True},
+        f"Made the service of {publisher} in {path}.\n"
+        f"  Publisher's thumbprint  {thumbprint}\n"
+        f"  Keep {path / 'root'} away from this computer: whoever has it *is* the publisher.\n"
+        f"  Back up {path / 'pepper'} apart from the database: without it no product key can be checked again.",
+    )
+    call.next("keyturn service product create SLUG")
+
+
+@service.command()
+@click.option("--listen", default=LISTEN, show_default=True, metavar="HOST:PORT", help="HTTPS; port 0 takes a free one.")
+@click.option("--probe-listen", default=PROBE_LISTEN, show_default=True, metavar="HOST:PORT", help="Plain HTTP for the probe, or none.")
+@click.option("--tls-cert", metavar="F", help="Certificate chain (PEM) instead of the one made at init.")
+@click.option("--tls-key", metavar="F", help="Its private key (PEM).")
+@click.option("--allow-root", is_flag=True, help="Listen beyond this computer although it runs as root.")
+@pass_call
+def run(
+    call: Call, listen: str, probe_listen: str, tls_cert: str | None, tls_key: str | None, allow_root: bool
+) -> None:  # fmt: skip
+    """Run the service until SIGTERM. The root folder is never opened."""
+    from keyturn.edge import listen as listening
+    from keyturn.service.app import build
+
+    host, port = _address(listen)
+    probe = None if probe_listen == "none" else _address(probe_listen)
+    if os.geteuid() == 0 and not allow_root and host not in ("127.0.0.1", "::1", "localhost"):
+        raise KeyturnError("loopback_only", f"listening on {host} as root")
+    if (tls_cert is None) != (tls_key is None):
+        raise KeyturnError("usage", "--tls-cert and --tls-key go together")
+    with opened(call) as running:
+        recovered = running.recover()
+        if recovered:
+            _log("recovered", {"intents": recovered})
+        cert, key = (tls_cert, tls_key) if tls_cert and tls_key else running.home.tls_files
+
+        def ready(found: listening.Ready) -> None:
+            shown = f"[{host}]" if ":" in host else host
+            probe_url = f"http://{probe[0]}:{found.probe_port}/probe" if probe else None
+            event = {"event": "ready", "url": f"https://{shown}:{found.port}", "probe_url": probe_url, "pid": found.pid}
+            text = f"Ready at {event['url']}" + (f", probe at {probe_url}" if probe_url else "")
+            click.echo(json.dumps(event) if call.json else text)
+
+        async def main() -> None:
+            await listening.serve(
+                build(running, _log), host=host, port=port, tls_cert=cert, tls_key=key,
+                probe_host=probe[0] if probe else None, probe_port=probe[1] if probe else None,
+                on_ready=ready, stop=asyncio.Event(),
+            )  # fmt: skip
+
+        listening.run(main())
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise KeyturnError("usage", f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _log(event: str, data: Mapping[str, Any]) -> None:
+    """One JSON line per event on stderr: no secrets, no addresses, no bodies."""
+    click.echo(json.dumps({"at": rfc3339(clock.now()), "event": event, **data}, default=str), err=True)
+
+
+@service.command()
+@pass_call
+def status(call: Call) -> None:
+    """Say what the service holds and until when its issuing keys last."""
+    with opened(call) as running:
+        now = clock.now()
+        products = running.database.read(catalog.products)
+        keys = [k for k in running.home.chain.newest.keys.values() if k.kid in running.home.signers]
+        until = max((k.not_after for k in keys), default=0)
+        open_intents = running.database.read(lambda db: db.execute("SELECT count(*) FROM intent WHERE signature IS NULL").fetchone()[0])
+        found = {
+            "publisher": running.home.settings.publisher, "thumbprint": running.home.chain.thumbprint,
+            "url": running.home.settings.url, "bundle": running.home.chain.newest.number, "products": len(products),
+            "keys": sum(p["keys"] for p in products), "seats_used": sum(p["seats_used"] for p in products),
+            "open_intents": open_intents, "issuing_until": rfc3339(until), "issuing_days": (until - now) // DAY,
+        }  # fmt: skip
+    call.emit(found, "\n".join(f"  {name.replace('_', ' '):<15} {value}" for name, value in found.items()))
+
+
+@service.group()
+def config() -> None:
+    """The service's settings."""
+
+
+@config.command("show")
+@click.option("--origin", is_flag=True, help="Say where each value comes from.")
+@pass_call
+def config_show(call: Call, origin: bool) -> None:
+    """Show the settings in force."""
+    settings, origins = home.read_settings(home_path(call), call.environ)
+    values = settings._asdict()
+    data = {name: {"value": value, "origin": origins[name]} for name, value in values.items()} if origin else values
+    call.emit(data, "\n".join(f"{n} = {v if v is not None else 'none'}" + (f"  ({origins[n]})" if origin else "") for n, v in values.items()))
+
+
+@config.command("set")
+@click.argument("name")
+@click.argument("value")
+@pass_call
+def config_set(call: Call, name: str, value: str) -> None:
+    """Change a setting: url, probe_url or database."""
+    home.change_setting(home_path(call), name, value)
+    call.emit({name: value}, f"{name} = {value}")
+    if name in ("url", "probe_url"):
+        call.next("keyturn service product export SLUG -o F.ktproduct (it carries the address)")

@@ -1,0 +1,174 @@
+"""The service's folder: settings, trust bundles, issuing keys, pepper, TLS files, database.
+
+- ``root/`` holds the publisher's root key and the issuing keys of later periods. ``service run`` never opens it.
+- ``keys/`` holds the issuing keys of this period and the next; ``pepper/`` the secret that seals product keys.
+- A backup of the database without ``pepper/`` yields no usable product key; without ``root/`` no new trust bundle.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from keyturn.core import trust
+from keyturn.core.errors import KeyturnError
+from keyturn.core.model import DAY
+from keyturn.core.trust import Chain, IssuingKey
+from keyturn.edge import files, keystore, tls
+from keyturn.edge.database import Database, open_database
+from keyturn.edge.keystore import Signer
+
+PROGRAM = "service"
+PERIOD = 90 * DAY  # An issuing key's life.
+STEP = 75 * DAY  # From one key's start to the next: fifteen days of overlap.
+AHEAD = 10  # Keys made at init: two years are authorised.
+SETTINGS = ("url", "probe_url", "publisher", "database")
+
+
+class Settings(NamedTuple):
+    publisher: str
+    url: str
+    probe_url: str | None
+    database: str
+
+
+class ServiceHome:
+    """An initialised service folder, opened. It reads everything but ``root/``."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        files.check_home(path, PROGRAM)
+        self.path = path
+        self.settings, self.origins = read_settings(path, environ)
+        bundles = files.read_json(path / "bundles.json")
+        if bundles is None:
+            raise KeyturnError("not_initialised", f"{path} holds no service")
+        texts = [str(text) for text in bundles["bundles"]]
+        self.chain: Chain = trust.verify_chain(texts, trust.pin_of(texts[0]))
+        self.signers: dict[str, Signer] = keystore.load_all(path / "keys")
+        self.ca = (files.read(path / "tls" / "ca.pem") or b"").decode()
+
+    @property
+    def tls_files(self) -> tuple[str, str]:
+        return str(self.path / "tls" / "cert.pem"), str(self.path / "tls" / "key.pem")
+
+    def signer(self, role: str, now: int) -> tuple[IssuingKey, Signer]:
+        """The issuing key to sign with now: of those in force that are here, the newest.
+
+        Raises: KeyturnError ``trust_invalid`` when every key here is past its time.
+        """
+        found = [
+            (key, self.signers[key.kid])
+            for key in self.chain.newest.keys.values()
+            if key.role == role and key.kid in self.signers and key.not_before <= now <= key.not_after
+        ]
+        if not found:
+            raise KeyturnError(
+                "trust_invalid", f"no issuing key for role {role!r} is in force",
+                remedy="Bring the next keys from the root folder: `keyturn service issuing-key rotate`.",
+            )  # fmt: skip
+        return max(found, key=lambda item: item[0].not_before)
+
+    def pepper(self, version: int = 1) -> bytes:
+        data = files.read(self.path / "pepper" / str(version), 200)
+        if data is None:
+            raise KeyturnError("store_damaged", f"pepper {version} is missing: no product key can be checked without it",
+                               remedy="Restore the pepper folder from its own backup.")
+        return base64.b64decode(data)
+
+    def open_database(self) -> Database:
+        schema = resources.files("keyturn.service") / "schema"
+        scripts = sorted((item for item in schema.iterdir() if item.name.endswith(".sql")), key=lambda item: item.name)
+        path = self.path / self.settings.database.removeprefix("sqlite:///")
+        return open_database(path, migrations=[item.read_text("utf-8") for item in scripts])
+
+
+def settings_file(path: Path) -> Path:
+    return path / "service.toml"
+
+
+def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
+    """The settings in force, and where each comes from: environment over file over default."""
+    import tomllib
+
+    data = files.read(settings_file(path), 65_536)
+    if data is None:
+        raise KeyturnError("not_initialised", f"{path} holds no service")
+    stored = tomllib.loads(data.decode())
+    values: dict[str, str | None] = {"url": "https://localhost:8443", "probe_url": None, "publisher": "", "database": "service.db"}
+    origins = dict.fromkeys(values, "default")
+    for name in SETTINGS:
+        if name in stored:
+            values[name], origins[name] = str(stored[name]), str(settings_file(path))
+        variable = f"KEYTURN_SERVICE_{name.upper()}"
+        if variable in environ:
+            values[name], origins[name] = environ[variable], f"environment {variable}"
+    probe = values["probe_url"]
+    return Settings(
+        str(values["publisher"]), str(values["url"]).rstrip("/"), None if probe in (None, "none") else probe, str(values["database"])
+    ), origins
+
+
+def write_settings(path: Path, values: Mapping[str, str]) -> None:
+    lines = [f"{name} = {json.dumps(values[name], ensure_ascii=False)}\n" for name in SETTINGS if name in values]
+    files.write(settings_file(path), "".join(lines).encode(), files.PRIVATE)
+
+
+def change_setting(path: Path, name: str, value: str) -> None:
+    """Raises: KeyturnError ``usage`` for a name that is no setting or must not change."""
+    import tomllib
+
+    if name not in SETTINGS or name == "publisher":
+        raise KeyturnError("usage", f"{name!r} is not one of {', '.join(s for s in SETTINGS if s != 'publisher')}")
+    stored = tomllib.loads((files.read(settings_file(path)) or b"").decode())
+    write_settings(path, {**stored, name: value})
+
+
+def initialise(path: Path, *, publisher: str, url: str, probe_url: str | None, database: str, now: int) -> str:
+    """Make a service folder; the result is the publisher's thumbprint.
+
+    1. Root key, in ``root/``; pepper, in ``pepper/``.
+    2. Issuing keys for two years: the first two of each role in ``keys/``, the rest sealed away beside the root.
+    3. Trust bundle 1 names them all, signed by the root.
+    4. A private TLS authority and a server certificate for first use.
+    5. The settings and the home's marker, last: a folder without them is not a service.
+
+    Raises: KeyturnError ``already_initialised``, ``home_foreign``, ``storage_failed``.
+    """
+    files.check_home(path, PROGRAM)
+    if settings_file(path).exists():
+        raise KeyturnError("already_initialised", f"{path} is a service already")
+    path.mkdir(parents=True, exist_ok=True)
+    os.chmod(path, 0o700)
+    if (path / "root").exists():
+        raise KeyturnError("already_exists", f"{path / 'root'} exists from an attempt that was cut short",
+                           remedy="Remove the folder if nothing was made with it, then init again.")
+    # 1.
+    root = keystore.create(path / "root" / "root-1.key")
+    os.chmod(path / "root", 0o700)
+    files.write(path / "pepper" / "1", base64.b64encode(secrets.token_bytes(32)), files.PRIVATE)
+    # 2.
+    keys = []
+    for role in (trust.ROLE_ISSUE, trust.ROLE_TEST):
+        for period in range(AHEAD):
+            folder = path / "keys" if period < 2 else path / "root" / "issuing"
+            signer = keystore.create(folder / f"{role}-{period + 1:02d}.key")
+            begins = now - DAY + period * STEP  # A day back: the clocks of first clients may lie behind.
+            keys.append(IssuingKey(signer.kid, signer.public, role, begins, begins + PERIOD))
+    # 3.
+    claims = trust.bundle_claims(
+        publisher=publisher, number=1, previous=None, issued_at=now, threshold=1, roots=[root.public], keys=keys
+    )
+    text = trust.sign_bundle(claims, [(root.public, root.sign)])
+    files.write_json(path / "bundles.json", {"v": 1, "bundles": [text]})
+    # 4.
+    tls.create_authority(path / "tls", publisher=publisher, url=url, now=now)
+    # 5.
+    write_settings(path, {"publisher": publisher, "url": url, "probe_url": probe_url or "none", "database": database})
+    files.claim_home(path, PROGRAM)
+    return trust.pin_of(text)

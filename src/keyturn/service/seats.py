@@ -1,0 +1,278 @@
+"""The rows of seats: looking them up, recording what was decided, giving them back.
+
+Every function runs inside one of the writer's savepoints (``edge.database``): it returns and is kept, or raises and
+leaves nothing. The rules themselves are in ``core.issuance``.
+"""
+
+from __future__ import annotations
+
+import json
+from sqlite3 import Connection, Row
+from typing import Any, NamedTuple
+
+from keyturn.core import issuance, jws
+from keyturn.core.documents import Release, Request
+from keyturn.core.errors import Refused
+from keyturn.core.hardware import Seat
+from keyturn.core.issuance import Grant, Key
+from keyturn.core.model import Channel
+from keyturn.core.terms import Terms
+from keyturn.core.trust import Floor
+from keyturn.service.ids import Ids
+
+
+class Intent(NamedTuple):
+    """A recorded decision. ``signature`` is made after the record is durable."""
+
+    serial: int
+    request: str
+    activation: str
+    how: str
+    kid: str
+    payload: bytes
+    signature: bytes | None
+    used: int
+    limit: int
+    seat: int
+
+
+class Issuer(NamedTuple):
+    """Who signs: the publisher's name, the key chosen for now, and the floor certificates ask for."""
+
+    publisher: str
+    kid: str
+    floor: Floor
+
+
+def find_key(db: Connection, product: str, serial: int) -> Row | None:
+    row: Row | None = db.execute(
+        "SELECT k.* FROM product_key k JOIN product p ON p.slug = k.product WHERE k.serial = ? AND p.name = ?",
+        (serial, product),
+    ).fetchone()
+    return row
+
+
+def key_of(row: Row) -> Key:
+    return Key(
+        row["serial"], Channel(row["channel"]), row["edition"], tuple(json.loads(row["features"])), bool(row["blocked"]),
+        row["term_days"], row["until"],
+    )  # fmt: skip
+
+
+def consider(db: Connection, request: Request, thumbprint: str, terms: Terms, *, new_activation: str, now: int) -> Grant | Refused:
+    """Look up the seats that share hardware with the request, and decide. Changes nothing."""
+    row = find_key(db, str(request.product), request.serial)
+    if row is None:
+        return Refused("key_unknown", f"product key {request.product_id} is not known for this product")
+    owners: dict[str, None] = {}
+    for name, tag in request.pairs.items():
+        owner = db.execute(
+            "SELECT activation FROM seat_pair WHERE serial = ? AND scheme = ? AND pair = ? AND tag = ?",
+            (request.serial, request.scheme, name, tag),
+        ).fetchone()
+        if owner is not None:
+            owners[owner["activation"]] = None
+    mine = db.execute(
+        "SELECT activation FROM installation WHERE serial = ? AND thumbprint = ?", (request.serial, thumbprint)
+    ).fetchone()
+    decision = issuance.decide(
+        request, key_of(row), terms,
+        seats=[_seat(db, request, activation) for activation in owners],
+        own=None if mine is None else _seat(db, request, mine["activation"]),
+        moves=[] if mine is None else _moves(db, request.serial, mine["activation"]),
+        new_activation=new_activation, now=now,
+    )  # fmt: skip
+    if isinstance(decision, Grant) and decision.how == "new" and row["seats_used"] >= row["seat_limit"]:
+        return _limit(row, request)
+    return decision
+
+
+def record(
+    db: Connection, token: str, request: Request, thumbprint: str, terms: Terms, issuer: Issuer, ids: Ids, now: int
+) -> Intent | Refused:
+    """Decide a request and write the decision down, to be signed after the commit.
+
+    1. The same request again: the same answer, while its activation stands.
+    2. The decision (:func:`consider`).
+    3. A new seat: the key's counter takes it, or the limit is reached; nothing else can take the last seat twice.
+    4. The seat's pairs; a pair that is owned stays with its owner.
+    5. The installation, the intent and the audit line, in the same transaction.
+    """
+    name = jws.digest(token)
+    # 1.
+    before = _intent(db, request.serial, name)
+    if before is not None:
+        ended = db.execute(
+            "SELECT ended_at FROM activation WHERE serial = ? AND id = ?", (before.serial, before.activation)
+        ).fetchone()["ended_at"]
+        if ended is not None:
+            return Refused("request_superseded", "the activation this request led to has ended")
+        return before
+    # 2.
+    decision = consider(db, request, thumbprint, terms, new_activation=ids.uuid7(now), now=now)
+    if isinstance(decision, Refused):
+        return decision
+    row = find_key(db, str(request.product), request.serial)
+    assert row is not None  # consider() refused otherwise, in this very transaction.
+    # 3.
+    if decision.how == "new":
+        taken = db.execute(
+            "UPDATE product_key SET seats_used = seats_used + 1, seats_ever = seats_ever + 1"
+            " WHERE serial = ? AND seats_used < seat_limit RETURNING seats_ever",
+            (request.serial,),
+        ).fetchone()
+        if taken is None:
+            return _limit(row, request)
+        db.execute(
+            "INSERT INTO activation (serial, id, seat, evidence, activated_at) VALUES (?, ?, ?, ?, ?)",
+            (request.serial, decision.activation, taken["seats_ever"], decision.evidence, now),
+        )
+    # 4.
+    if decision.replace:
+        db.execute("DELETE FROM seat_pair WHERE serial = ? AND activation = ?", (request.serial, decision.activation))
+        db.execute(
+            "INSERT INTO move (serial, activation, moved_at, id) VALUES (?, ?, ?, ?)",
+            (request.serial, decision.activation, now, ids.uuid7(now)),
+        )
+    db.executemany(
+        "INSERT INTO seat_pair (serial, scheme, pair, tag, activation) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [(request.serial, request.scheme, pair, tag, decision.activation) for pair, tag in decision.add.items()],
+    )
+    db.execute(
+        "UPDATE activation SET evidence = ? WHERE serial = ? AND id = ?",
+        (decision.evidence, request.serial, decision.activation),
+    )
+    # 5.
+    db.execute(
+        "INSERT INTO installation (serial, thumbprint, guid, activation, seen_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (serial, thumbprint) DO UPDATE SET activation = excluded.activation, seen_at = excluded.seen_at",
+        (request.serial, thumbprint, request.installation, decision.activation, now),
+    )
+    seat = db.execute(
+        "SELECT seat FROM activation WHERE serial = ? AND id = ?", (request.serial, decision.activation)
+    ).fetchone()["seat"]
+    content = issuance.certificate(
+        request, name, thumbprint, key_of(row), decision, terms,
+        publisher=issuer.publisher, seat=seat, floor=issuer.floor, now=now,
+    )  # fmt: skip
+    db.execute(
+        "INSERT INTO intent (serial, request, activation, how, kid, payload, facts, recorded_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (request.serial, name, decision.activation, decision.how, issuer.kid, jws.dumps(content.claims()),
+         json.dumps(dict(request.facts), sort_keys=True), now),
+    )  # fmt: skip
+    write_audit(db, ids, now, "installation", f"activation.{decision.how}", request.product_id, {"activation": decision.activation})
+    intent = _intent(db, request.serial, name)
+    assert intent is not None
+    return intent
+
+
+def release(db: Connection, token: str, document: Release, thumbprint: str, terms: Terms, ids: Ids, now: int) -> int | Refused:
+    """Give a seat back; the result is when it was given back. Said twice, it is done once.
+
+    1. A release that was carried out already is answered as the first time.
+    2. The installation that signs it holds that very activation.
+    3. The key's yearly allowance is not used up.
+    4. Pairs and installations go, the counter falls, the release itself is kept.
+    """
+    # 1.
+    done = db.execute(
+        "SELECT released_at FROM release WHERE serial = ? AND activation = ?", (document.serial, document.activation)
+    ).fetchone()
+    if done is not None:
+        return int(done["released_at"])
+    # 2.
+    row = find_key(db, str(document.product), document.serial)
+    held = db.execute(
+        "SELECT activation FROM installation WHERE serial = ? AND thumbprint = ?", (document.serial, thumbprint)
+    ).fetchone()
+    if row is None or held is None or held["activation"] != document.activation:
+        return Refused("release_unknown", "this installation holds no such activation")
+    # 3.
+    recent = db.execute(
+        "SELECT count(*) AS n, min(released_at) AS first FROM release WHERE serial = ? AND released_at > ?",
+        (document.serial, now - issuance.YEAR),
+    ).fetchone()
+    allowed = issuance.returns_allowed(row["seat_limit"], terms)
+    if recent["n"] >= allowed:
+        return Refused(
+            "return_limit_reached", f"{allowed} seats of this key were returned within a year",
+            retry_after=max(1, recent["first"] + issuance.YEAR - now),
+        )  # fmt: skip
+    # 4.
+    end_activation(db, document.serial, document.activation, "released", now)
+    db.execute(
+        "INSERT INTO release (serial, activation, document, released_at) VALUES (?, ?, ?, ?)",
+        (document.serial, document.activation, token, now),
+    )
+    write_audit(db, ids, now, "installation", "activation.released", str(document.serial), {"activation": document.activation})
+    return now
+
+
+def end_activation(db: Connection, serial: int, activation: str, by: str, now: int) -> bool:
+    """Free a seat; ``False`` if the activation does not stand."""
+    ended = db.execute(
+        "UPDATE activation SET ended_at = ?, ended_by = ? WHERE serial = ? AND id = ? AND ended_at IS NULL RETURNING id",
+        (now, by, serial, activation),
+    ).fetchone()
+    if ended is None:
+        return False
+    db.execute("DELETE FROM seat_pair WHERE serial = ? AND activation = ?", (serial, activation))
+    db.execute("DELETE FROM installation WHERE serial = ? AND activation = ?", (serial, activation))
+    db.execute("UPDATE product_key SET seats_used = seats_used - 1 WHERE serial = ?", (serial,))
+    return True
+
+
+def keep_signature(db: Connection, serial: int, request: str, signature: bytes) -> None:
+    db.execute("UPDATE intent SET signature = ? WHERE serial = ? AND request = ?", (signature, serial, request))
+
+
+def open_intents(db: Connection, limit: int = 1000) -> list[Intent]:
+    rows = db.execute(_INTENT + " WHERE i.signature IS NULL LIMIT ?", (limit,)).fetchall()
+    return [_as_intent(row) for row in rows]
+
+
+def write_audit(db: Connection, ids: Ids, now: int, actor: str, action: str, subject: str, detail: dict[str, Any]) -> None:
+    db.execute(
+        "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?, ?)",
+        (ids.uuid7(now), now, actor, action, subject, json.dumps(detail, sort_keys=True)),
+    )
+
+
+_INTENT = (
+    "SELECT i.serial, i.request, i.activation, i.how, i.kid, i.payload, i.signature, k.seats_used, k.seat_limit, a.seat"
+    " FROM intent i JOIN product_key k ON k.serial = i.serial"
+    " JOIN activation a ON a.serial = i.serial AND a.id = i.activation"
+)
+
+
+def _intent(db: Connection, serial: int, request: str) -> Intent | None:
+    row = db.execute(_INTENT + " WHERE i.serial = ? AND i.request = ?", (serial, request)).fetchone()
+    return None if row is None else _as_intent(row)
+
+
+def _as_intent(row: Row) -> Intent:
+    return Intent(*tuple(row))
+
+
+def _seat(db: Connection, request: Request, activation: str) -> Seat:
+    pairs = db.execute(
+        "SELECT pair, tag FROM seat_pair WHERE serial = ? AND activation = ? AND scheme = ?",
+        (request.serial, activation, request.scheme),
+    ).fetchall()
+    row = db.execute(
+        "SELECT activated_at FROM activation WHERE serial = ? AND id = ?", (request.serial, activation)
+    ).fetchone()
+    return Seat(activation, {p["pair"]: p["tag"] for p in pairs}, row["activated_at"])
+
+
+def _moves(db: Connection, serial: int, activation: str) -> list[int]:
+    rows = db.execute("SELECT moved_at FROM move WHERE serial = ? AND activation = ?", (serial, activation)).fetchall()
+    return [row["moved_at"] for row in rows]
+
+
+def _limit(row: Row, request: Request) -> Refused:
+    seats = "its only seat is" if row["seat_limit"] == 1 else f"all {row['seat_limit']} seats are"
+    return Refused("limit_reached", f"product key {request.product_id}: {seats} taken by another computer" + ("s" if row["seat_limit"] > 1 else ""))
+
+
