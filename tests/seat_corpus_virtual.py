@@ -243,7 +243,8 @@ def small_ones() -> Iterator[RecordedComputer]:
             {
                 "sys/firmware/devicetree/base/model": "Example Board 4 Rev 1.4\0",
                 "sys/firmware/devicetree/base/serial-number": f"{serial}\0",
-                "proc/cpuinfo": f"processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\nCPU revision\t: 3\n\nSerial\t\t: {serial}\n",
+                "proc/cpuinfo": "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\nCPU revision\t: 3\n"
+                f"\nSerial\t\t: {serial}\n",
             }
         )
         tail = ":".join(serial[-6:][at : at + 2] for at in (0, 2, 4))

@@ -27,7 +27,10 @@ from keyturn.core.hardware import CHANGED_TOO_MUCH, WEIGHTS, Reading, Seat, find
 from keyturn.core.model import ProductName
 
 PRODUCT = ProductName("S" * 43, "simulated")
-FALSE_SAME = 1e-4  # of computers, and of copied stores
+FALSE_SAME = 1e-4  # of computers
+# Of stores copied to the neighbour of the same model: the price of "one of two anchors is enough". It is paid only where
+# a batch shares an unlisted disk serial number or address, and such a copy shows itself as a fork at its first contact.
+COPY_HOLDS = 5e-3
 FALSE_DIFFERENT = 5e-3  # of requests, and of yearly checks
 FEW = 2  # that many single cases prove nothing in a small population
 
@@ -110,6 +113,12 @@ class Machine:
         if physical and "disk" in seen:
             components["disk"] = seen["disk"]
         return View(seen, components)
+
+    def shared(self) -> str:
+        """Say what this computer shares with its batch, and how it is run."""
+        return (
+            f"{'+'.join(slot for slot in PHYSICAL if self.traits[f'{slot}_shared']) or 'nothing'} is shared, as {self.run_as}"
+        )
 
     def year(self) -> tuple[bool, bool]:
         """Let a year pass: return whether the board is another, and whether the system was installed anew."""
@@ -258,7 +267,7 @@ class Result(NamedTuple):
         """Whether the rule stays within the limits; ``FEW`` single cases are allowed."""
         limits = (
             (self.false_same, self.computers, FALSE_SAME),
-            (self.copied_store, self.counts["stores copied"], FALSE_SAME),
+            (self.copied_store, self.counts["stores copied"], COPY_HOLDS),
             (self.false_different, self.counts["requests promised"], FALSE_DIFFERENT),
             (self.check_failed, self.counts["checks promised"], FALSE_DIFFERENT),
         )
@@ -270,7 +279,7 @@ class Result(NamedTuple):
         text = f"{self.rule} at {self.computers:,} computers, seed {self.seed}: {word} ({self.seconds:.0f} s)\n"
         text += f"  identity   false same {self.false_same:.2e}   false different {self.false_different:.2e}\n"
         text += f"  tolerance  copied store holds {self.copied_store:.2e}   honest check fails {self.check_failed:.2e}\n"
-        return text + "".join(f"    {name.replace('_', ' '):44} {value:>10,}\n" for name, value in sorted(self.counts.items()))
+        return text + "".join(f"    {name:56} {value:>10,}\n" for name, value in sorted(self.counts.items()) if value)
 
 
 def simulate(computers: int, seed: int, rule: str = "keyturn", bits: int = 64) -> Result:
@@ -301,6 +310,7 @@ def simulate(computers: int, seed: int, rule: str = "keyturn", bits: int = 64) -
         elif owner.setdefault(seat, machine.number) != machine.number:
             apart = machine.kind == "copied" and machines[owner[seat]].kind == "copied"
             counts["one seat: copied UUID, cannot be told" if apart else "FALSE SAME"] += 1
+            counts[f"false same where {machine.shared()}"] += not apart
     # 2.
     for machine, view in zip(machines, baseline, strict=True):
         other = (machine.number + 1) % computers
@@ -308,7 +318,9 @@ def simulate(computers: int, seed: int, rule: str = "keyturn", bits: int = 64) -
             counts["stores copied, weak evidence"] += 1
         elif machine.kind != "copied":
             counts["stores copied"] += 1
-            counts["COPIED STORE HOLDS"] += book.holds(view, baseline[other])
+            held = book.holds(view, baseline[other])
+            counts["COPIED STORE HOLDS"] += held
+            counts[f"copied store holds where {machine.shared()}"] += held and rule == "keyturn"
     # 3.
     for _ in range(int(MODEL["years"])):
         for machine in machines:

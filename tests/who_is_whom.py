@@ -65,9 +65,8 @@ def matrix(seen: list[View]) -> str:
         slots = "+".join(view.read.reading.anchors) or "-"
         kind = "/".join(filter(None, (view.read.vm_kind, view.read.container))) or "-"
         lasts = "ephemeral?" if view.read.ephemeral_hint else ""
-        lines.append(
-            f"{number:3} {view.name:{width}} {evidence(view.pairs):6} {slots:19} {kind:14} {lasts:10} {view.recorded.klass}".rstrip()
-        )
+        line = f"{number:3} {view.name:{width}} {evidence(view.pairs):6} {slots:19} {kind:14} {lasts:10}"
+        lines.append(f"{line} {view.recorded.klass}")
     rows = {
         "Identity (the service): row asks, column owns the seat. '=' same seat, '.' another, '?' no slot known on both sides.": [
             "".join("=" if (m := match(a.pairs, b.pairs)).same else "." if m.known else "?" for b in seen) for a in seen

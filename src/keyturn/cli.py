@@ -1,48 +1,41 @@
-"""The door: ``keyturn``. Each verb's module is imported when the verb is called, and not before."""
+"""The door: ``keyturn``. Each verb's module is imported when the verb is called, and not before.
+
+The plain ``keyturn status`` does not even import Click (docs/decisions/0003): :func:`main` knows its few words itself, and
+gives every other command line to ``keyturn.verbs``.
+"""
 
 from __future__ import annotations
 
-import click
+import sys
 
-from keyturn import __version__
-from keyturn.edge.terminal import Call, Verbs, pass_call, run
-
-_CLIENT = {
-    "status": "keyturn.client.cli:status",
-    "product": "keyturn.client.cli:product",
-    "install-key": "keyturn.client.cli:install_key",
-    "remove-key": "keyturn.client.cli:remove_key",
-    "activate": "keyturn.client.activating:activate",
-    "deactivate": "keyturn.client.activating:deactivate",
-    "disclose": "keyturn.client.disclosing:disclose",
-    "export": "keyturn.client.carrying:export",
-    "relay": "keyturn.client.carrying:relay",
-    "import": "keyturn.client.carrying:import_",
-    "inspect": "keyturn.client.carrying:inspect",
-    "explain": "keyturn.client.cli:explain",
-    "completion": "keyturn.client.cli:completion",
-}
-# The servers' verbs stand behind a module that needs nothing but the client's parts.
-_SERVERS = {"service": "keyturn.extras:service", "demo": "keyturn.extras:demo"}
-
-
-@click.group(cls=Verbs, lazy={**_CLIENT, **_SERVERS}, invoke_without_command=True)
-@click.version_option(__version__, message="keyturn %(version)s")
-@click.pass_context
-def root(context: click.Context) -> None:
-    """Activate products on this computer, see where they stand, give seats back.
-
-    Without a verb: the status, and the one next step.
-    """
-    if context.invoked_subcommand is None:
-        from keyturn.client.cli import status
-
-        context.invoke(status)
+from keyturn.edge.voice import Call, guarded
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The console script; the result is the exit status."""
-    return run(root, arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    call = plain_status(words)
+    if call is not None:
+        from keyturn.client.status import show_status
+
+        return guarded(call, lambda: show_status(call))
+    from keyturn.verbs import run_verbs
+
+    return run_verbs(words)
 
 
-__all__ = ["Call", "main", "pass_call", "root"]
+def plain_status(words: list[str]) -> Call | None:
+    """The call if the command line is nothing but ``[status] [--home DIR] [--json]``, in any order; else ``None``."""
+    call, rest = Call(), list(words)
+    verbs = 0
+    while rest:
+        word = rest.pop(0)
+        if word == "--json":
+            call.json = True
+        elif word == "--home" and rest and not rest[0].startswith("-"):
+            call.home = rest.pop(0)
+        elif word == "status":
+            verbs += 1
+        else:
+            return None
+    return call if verbs <= 1 and "_KEYTURN_COMPLETE" not in call.environ else None

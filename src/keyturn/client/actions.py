@@ -12,6 +12,7 @@ from typing import Any
 from keyturn import __version__
 from keyturn.client.loading import Loaded, load
 from keyturn.client.machine import Machine, store_lasts
+from keyturn.client.record import keep_record
 from keyturn.core import containers, documents, hardware, jws, license, productkey, trust
 from keyturn.core.containers import Opened
 from keyturn.core.documents import UNAVAILABLE, Record, Release, Request
@@ -61,7 +62,7 @@ def add_product(find: Callable[[ProductName], Shelf], data: bytes, machine: Mach
         # 4.
         if not shelf.records():
             guid, _ = shelf.installation() or ("", b"")
-            _keep_record(shelf, Record(name, guid, grace_from=now, high_water=now), signer)
+            keep_record(shelf, Record(name, guid, grace_from=now, high_water=now), signer)
     return shelf
 
 
@@ -180,7 +181,7 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any]) -> 
         # 5.
         signer = _installation(shelf, machine)
         record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
-        _keep_record(shelf, record._replace(high_water=certificate.issued_at, changed_at=None), signer)
+        keep_record(shelf, record._replace(high_water=certificate.issued_at, changed_at=None), signer)
     return load(shelf, machine)
 
 
@@ -239,38 +240,13 @@ def finish_release(shelf: Shelf, outcome: Mapping[str, Any] | Refused) -> Refuse
     return outcome if isinstance(outcome, Refused) else None
 
 
-def undo_release(shelf: Shelf) -> None:
-    """Take back a release that was never sent: the seat is still held."""
-    with shelf.locked():
-        shelf.remove_release()
-
-
-def note(shelf: Shelf, machine: Machine, loaded: Loaded) -> None:
-    """Remember what a look at the store showed, if this account may: the newest time, and since when hardware differs.
-
-    Written only when it says something new (a day, or a change), so that ``status`` is not a write.
-    """
-    record = loaded.record
-    if record is None or loaded.possession != "proven" or not shelf.vault.writable:
-        return
-    changed = loaded.tolerance is not None and not loaded.tolerance.same
-    wanted = record._replace(
-        high_water=max(record.high_water, loaded.now if loaded.now - record.high_water > 3600 else 0),
-        changed_at=(record.changed_at or loaded.now) if changed else None,
-    )
-    signer = keystore.load(shelf.installation_key)
-    if wanted != record and signer is not None:
-        with shelf.locked():
-            _keep_record(shelf, wanted, signer)
-
-
 def report_installation(shelf: Shelf, machine: Machine, outcome: str) -> None:
     """Keep the outcome of an installation; the next request says it. Raises: ``permission_denied``."""
     with shelf.locked():
         loaded = load(shelf, machine)
         signer = _installation(shelf, machine)
         record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
-        _keep_record(shelf, record._replace(installation_outcome=outcome[:80]), signer)
+        keep_record(shelf, record._replace(installation_outcome=outcome[:80]), signer)
 
 
 def _installation(shelf: Shelf, machine: Machine) -> Signer:
@@ -285,10 +261,6 @@ def _installation(shelf: Shelf, machine: Machine) -> Signer:
     if stored is None or stored[1] != signer.public:
         shelf.keep_installation(machine.guid(), signer.public)
     return signer
-
-
-def _keep_record(shelf: Shelf, record: Record, signer: Signer) -> None:
-    shelf.keep_record(jws.sign(Kind.RECORD, record.claims(), signer.public, signer.sign))
 
 
 def _facts(

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from keyturn.client import actions
-from keyturn.client.context import choose, chosen, homes_of, machine_of
-from keyturn.client.loading import damaged_status, load, status_of
+from keyturn.client.context import choose, homes_of, machine_of
+from keyturn.client.loading import load, status_of
+from keyturn.client.status import show_status
 from keyturn.client.views import status_text
 from keyturn.core import containers
-from keyturn.core.errors import CATALOGUE, EXIT_REFUSED, KeyturnError
+from keyturn.core.errors import CATALOGUE, KeyturnError
 from keyturn.core.model import ProductName
 from keyturn.edge.terminal import Call, Verb, Verbs, pass_call, warn_about_argv
 
@@ -28,30 +28,7 @@ def status(call: Call, check: str | None = None, within: int | None = None) -> i
 
     Always exits 0, unless --check or --within ask for a judgement.
     """
-    homes, machine = homes_of(call), machine_of(call)
-    entries: list[dict[str, Any]] = []
-    for shelf in chosen(call, homes):
-        try:
-            loaded = load(shelf, machine)
-        except KeyturnError as error:
-            if error.code == "test_only":
-                raise
-            entries.append(damaged_status(shelf, error))
-            continue
-        try:
-            actions.note(shelf, machine, loaded)
-        except KeyturnError as error:
-            call.say(f"Could not note the time: {error.detail}")
-        entries.append(status_of(loaded))
-    call.emit({"products": entries}, status_text(entries))
-    if check is None and within is None:
-        return 0
-    return 0 if entries and all(_holds(entry, check or "licensed", within) for entry in entries) else EXIT_REFUSED
-
-
-def _holds(entry: dict[str, Any], check: str, within: int | None) -> bool:
-    good = entry["state"] == "licensed" if check == "licensed" else bool(entry["usable"])
-    return good and (within is None or entry["days_left"] is None or entry["days_left"] > within)
+    return show_status(call, check, within)
 
 
 @click.group(cls=Verbs)
@@ -72,6 +49,8 @@ def product_add(call: Call, files: tuple[str, ...], scope: str | None) -> None:
 
 def add_file(call: Call, path: str, scope: str | None) -> Any:
     """Verify and keep one product file, held to ``--product`` if it names a publisher."""
+    from keyturn.client import actions
+
     data = read_file(path)
     expected = None
     if call.product is not None and "/" in call.product:
@@ -123,6 +102,8 @@ def install_key(call: Call, key: str | None, key_file: str | None) -> None:
 
     KEY is - to read it from stdin; without KEY it is asked for.
     """
+    from keyturn.client import actions
+
     shelf = choose(call, homes_of(call))
     installed = actions.install_key(shelf, key_text(call, key, key_file), machine_of(call))
     call.emit(

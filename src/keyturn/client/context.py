@@ -7,7 +7,7 @@ from keyturn.client.machine import Machine
 from keyturn.core import containers
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName
-from keyturn.edge.terminal import Call
+from keyturn.edge.voice import Call
 from keyturn.edge.vault import Shelf
 
 

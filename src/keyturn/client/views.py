@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keyturn.core import hardware
-from keyturn.edge.terminal import style
+from keyturn.edge.voice import style
 
 _STATES = {
     "unlicensed": ("not licensed", "red"),

@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from keyturn.core.hardware import Reading, anchor_value
@@ -232,11 +233,11 @@ def _processor(tree: Tree) -> str | None:
 
 def _memory_band(tree: Tree) -> str | None:
     """The smallest power of two of MiB that holds the memory: what the system keeps for itself does not change it."""
-    for line in (tree.text("proc/meminfo") or "").splitlines():
-        if line.startswith("MemTotal:"):
-            mebibytes = -(-int(line.split()[1]) // 1024)
-            return str(1 << max(mebibytes - 1, 1).bit_length())
-    return None
+    found = re.search(r"^MemTotal:\s*([0-9]{1,15}) kB", tree.text("proc/meminfo") or "", re.MULTILINE)
+    if found is None:
+        return None
+    mebibytes = -(-int(found[1]) // 1024)
+    return str(1 << max(mebibytes - 1, 1).bit_length())
 
 
 def _optical(tree: Tree) -> str | None:

@@ -114,6 +114,8 @@ class Tree:
         return place
 
     def _inside(self, path: str) -> str | None:
+        if "\0" in path:
+            return None
         full = os.path.join(self._root, path)
         if not self.recorded:
             return full

@@ -1,0 +1,44 @@
+"""``keyturn status``: where every product stands. It runs at every logon, so it imports neither Click nor the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keyturn.client.context import chosen, homes_of, machine_of
+from keyturn.client.loading import damaged_status, load, status_of
+from keyturn.client.record import note
+from keyturn.client.views import status_text
+from keyturn.core.errors import EXIT_REFUSED, KeyturnError
+from keyturn.edge.voice import Call
+
+
+def show_status(call: Call, check: str | None = None, within: int | None = None) -> int:
+    """Print every product's status; the result is the exit status.
+
+    ``check`` is ``licensed`` or ``usable``; ``within`` are days before the end of a license.
+    Raises: KeyturnError ``test_only``, ``home_foreign``, ``product_missing``.
+    """
+    homes, machine = homes_of(call), machine_of(call)
+    entries: list[dict[str, Any]] = []
+    for shelf in chosen(call, homes):
+        try:
+            loaded = load(shelf, machine)
+        except KeyturnError as error:
+            if error.code == "test_only":
+                raise
+            entries.append(damaged_status(shelf, error))
+            continue
+        try:
+            note(shelf, loaded)
+        except KeyturnError as error:
+            call.say(f"Could not note the time: {error.detail}")
+        entries.append(status_of(loaded))
+    call.emit({"products": entries}, status_text(entries))
+    if check is None and within is None:
+        return 0
+    return 0 if entries and all(_holds(entry, check or "licensed", within) for entry in entries) else EXIT_REFUSED
+
+
+def _holds(entry: dict[str, Any], check: str, within: int | None) -> bool:
+    good = entry["state"] == "licensed" if check == "licensed" else bool(entry["usable"])
+    return good and (within is None or entry["days_left"] is None or entry["days_left"] > within)
