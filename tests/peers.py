@@ -16,6 +16,7 @@ from keyturn.core.errors import KeyturnError
 
 Script = Callable[[socket.socket], None]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Peer:
@@ -100,6 +101,14 @@ def answering(answer: bytes, seen: list[bytes] | None = None) -> Script:
 def until_gone(connection: socket.socket) -> None:
     while connection.recv(65_536):
         pass
+
+
+def html(status: int) -> bytes:
+    return b"HTTP/1.1 %d X\r\nContent-Type: text/html\r\nRetry-After: 7\r\nContent-Length: 6\r\n\r\n<html>" % status
+
+
+def wait(event: threading.Event) -> None:
+    event.wait(20)
 
 
 class World:

@@ -160,6 +160,8 @@ def test_a_failed_fsync_ends_the_process(path: Path, nth: int) -> None:
     open_database(path, migrations=[TABLE]).close()
     ready = path.with_name("ready")
     code = f"""
+import ctypes
+ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)  # PR_SET_PTRACER: strace may attach without root.
 say(database.write_now(put(0)))
 open({str(ready)!r}, "w").close()
 input()

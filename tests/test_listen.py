@@ -170,6 +170,14 @@ def test_half_a_header_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         honest.request("GET", "/")
         assert honest.getresponse().read() == b"{}"
         assert honest.sock is kept  # The keep-alive's time is another: it outlived three header times.
+        honest.request("GET", "/")
+        assert honest.getresponse().read() == b"{}"
+        assert honest.sock is not None
+        honest.sock.sendall(b"GET / HTTP/1.1\r\nHost: ")  # Half a header after whole ones is cut off just the same.
+        started = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            assert honest.sock.recv(100) == b""
+        assert time.monotonic() - started < 5
         honest.close()
 
 

@@ -280,7 +280,8 @@ def test_an_agents_file_that_others_may_write_counts_nothing(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"scheme": 2, "anchors": {}}', '{"scheme": 1, "anchors": []}', '{"scheme": 1, "anchors": {"uuid": "raw value"}}',
+    ["", "{", "[]",
+     '{"scheme": 2, "anchors": {}}', '{"scheme": 1, "anchors": []}', '{"scheme": 1, "anchors": {"uuid": "raw value"}}',
      '{"scheme": 1, "anchors": {"disk": "blind1:' + "0" * 64 + '", "uuid": 7}}'],
 )  # fmt: skip
 def test_a_broken_agents_file_is_as_good_as_none(text: str, tmp_path: Path) -> None:
@@ -380,10 +381,10 @@ def test_a_recorded_computer_is_written_into_an_empty_directory_only(tmp_path: P
 def test_helpers_change_what_they_say(tmp_path: Path) -> None:
     """New disk, new board, hidden parts: exactly those anchors differ."""
     office = load("office-pc-a")
-    before = seen(office, tmp_path).reading.anchors
+    before = seen(office, tmp_path / "before").reading.anchors
 
     def differs(recorded: RecordedComputer) -> set[str]:
-        after = seen(recorded, tmp_path).reading.anchors
+        after = seen(recorded, tmp_path / "after").reading.anchors
         return {slot for slot in before if after.get(slot) != before[slot]}
 
     assert differs(office.new_disk()) == {"disk"}

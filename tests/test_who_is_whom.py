@@ -13,6 +13,11 @@ from keyturn.core.hardware import match, same
 from keyturn.testing import computers
 from seat_simulation import MODEL, simulate
 
+WANTED = (
+    "same-model pair", "template VM, UUID regenerated", "template VM, UUID copied", "container", "dock", "disk swap",
+    "board swap", "cloud instance", "WSL", "CI runner", "placeholder board", "server with many users",
+)  # fmt: skip
+
 
 @cache
 def views() -> tuple[who_is_whom.View, ...]:
@@ -34,8 +39,7 @@ def test_the_corpus_covers_the_classes_of_the_design() -> None:
     entries = [json.loads(path.read_text("utf-8")) for path in who_is_whom.CORPUS.glob("*.json")]
     classes = {entry["class"] for entry in entries}
     assert len(classes) >= 12
-    assert {"same-model pair", "template VM, UUID regenerated", "template VM, UUID copied", "container", "dock", "disk swap", "board swap",
-            "cloud instance", "WSL", "CI runner", "placeholder board", "server with many users"} <= classes  # fmt: skip
+    assert set(WANTED) <= classes
     assert all(entry["story"] and entry["who"] for entry in entries)
     assert sorted(entry["name"] for entry in entries) == computers.names()
 

@@ -44,7 +44,7 @@ def choose(call: Call, homes: Homes) -> Shelf:
     if not shelves:
         raise KeyturnError("product_missing")
     if len(shelves) > 1:
-        names = ", ".join(str(name) if name else shelf.path.name for shelf, name in shelves)
+        names = ", ".join(str(name) if name else shelf.name for shelf, name in shelves)
         raise KeyturnError("product_ambiguous", f"these products are added: {names}")
     return shelves[0][0]
 

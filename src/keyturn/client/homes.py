@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from keyturn.client.machine import SYSTEM_HOME
@@ -29,14 +28,14 @@ class Homes(NamedTuple):
         found: dict[str, Shelf] = {}
         for vault in self.read:
             for shelf in vault.shelves():
-                found.setdefault(shelf.path.name, shelf)
+                found.setdefault(shelf.name, shelf)
         return list(found.values())
 
     def find(self, name: ProductName) -> Shelf:
         """The shelf of a product: where it is already, else where it would be added."""
         for vault in self.read:
             shelf = vault.shelf(name)
-            if shelf.path.is_dir():
+            if os.path.isdir(shelf.path):
                 return shelf
         return self.write.shelf(name)
 
@@ -48,11 +47,11 @@ def open_homes(home: str | None, scope: str | None, environ: Mapping[str, str]) 
     root = os.geteuid() == 0
     home = home or environ.get("KEYTURN_HOME")
     if home:
-        vault = Vault(Path(home).expanduser(), scope or ("system" if root else "user"))
+        vault = Vault(os.path.expanduser(home), scope or ("system" if root else "user"))
         return Homes((vault,), vault)
     system = Vault(SYSTEM_HOME, "system")
-    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".local" / "state")
-    user = Vault(Path(state) / "keyturn", "user")
+    state = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
+    user = Vault(os.path.join(state, "keyturn"), "user")
     if scope is not None:
         chosen = system if scope == "system" else user
         return Homes((chosen,), chosen)

@@ -58,7 +58,7 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None) -> L
     # 1.
     container = shelf.product()
     if container is None:
-        raise KeyturnError("product_missing", f"no product is added in {shelf.path.parent}")
+        raise KeyturnError("product_missing", f"no product is added in {shelf.vault.home}")
     opened = containers.open_product(container, None if pin is None else pin.thumbprint)
     product = opened.product
     if pin is not None and product.name != pin:
@@ -126,7 +126,7 @@ def damaged_status(shelf: Shelf, error: KeyturnError) -> dict[str, Any]:
         "activated_at", "valid_until", "grace_until", "renew_at", "days_left", "issuer",
     ))  # fmt: skip
     return {
-        **empty, "product": None, "name": shelf.path.name, "features": [], "scope": shelf.vault.scope,
+        **empty, "product": None, "name": shelf.name, "features": [], "scope": shelf.vault.scope,
         "state": State.UNLICENSED.word, "state_code": int(State.UNLICENSED), "usable": False, "possession": "unproven",
         "reason": error.code, "changed": [], "remedy": error.remedy, "next_command": "keyturn product add FILE", "test": False,
     }  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from keyturn.core.documents import ProductFile
 from keyturn.core.errors import KeyturnError
@@ -18,7 +17,7 @@ from keyturn.edge.probes import Computer
 
 SYSROOT = "KEYTURN_SYSROOT"
 NOW = "KEYTURN_NOW"
-SYSTEM_HOME = Path("/var/lib/keyturn")
+SYSTEM_HOME = "/var/lib/keyturn"
 
 
 class Machine:
@@ -50,7 +49,7 @@ class Machine:
     def computer(self, product: ProductFile, *, facts: bool = False) -> Computer:
         """The hardware, read once per process. Raises: KeyturnError ``test_only``, ``platform_unsupported``."""
         sysroot = self._test_variable(SYSROOT, product)
-        if sysroot is not None and not Path(sysroot).is_dir():
+        if sysroot is not None and not os.path.isdir(sysroot):
             raise KeyturnError("usage", f"{SYSROOT} is not a directory")
         if (sysroot, True) not in self._seen and (sysroot, facts) not in self._seen:
             self._seen[sysroot, facts] = self._read(sysroot, facts=facts)
@@ -72,6 +71,6 @@ class Machine:
         return value
 
 
-def store_lasts(path: Path) -> bool:
+def store_lasts(path: str) -> bool:
     """Whether what is written below ``path`` is there after the next start, as far as its file system tells."""
     return files.filesystem(path) not in ("tmpfs", "ramfs", "overlay", "aufs")

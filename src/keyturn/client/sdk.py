@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keyturn.client import actions
 from keyturn.client.homes import Homes, open_homes
@@ -23,8 +23,12 @@ from keyturn.core.model import ProductName, State
 from keyturn.edge import files
 from keyturn.edge.vault import Shelf
 
+if TYPE_CHECKING:
+    from keyturn.flows.exchange import Line
+
 Consent = Callable[[Mapping[str, Any]], bool]
 Progress = Callable[[str], None]
+Connect = Callable[..., "Line"]
 
 
 class Status(NamedTuple):
@@ -62,11 +66,13 @@ class Client:
         home: str | Path | None = None,
         scope: str | None = None,
         machine: Machine | None = None,
+        connect: Connect | None = None,
         product_file: bytes | None = None,
     ) -> None:
         """``product``: THUMBPRINT/SLUG, compiled into the application. ``test`` asks for the test product of that name.
 
-        ``version`` is the application's own, told at activation. ``home`` and ``scope`` choose the store.
+        ``version`` is the application's own, told at activation. ``home`` and ``scope`` choose the store. ``machine`` and
+        ``connect`` are for tests (``keyturn.testing``): another computer and clock, another way to the service.
         """
         name = ProductName.parse(product) if isinstance(product, str) else product
         self.product = ProductName(name.thumbprint, name.slug, name.test or test)
@@ -74,6 +80,7 @@ class Client:
         self._machine = machine or Machine()
         self._home = None if home is None else str(home)
         self._scope = scope
+        self._connect = connect
         self._file = product_file
 
     @classmethod
@@ -134,7 +141,6 @@ class Client:
         Raises: KeyturnError ``consent_required``, a refusal such as ``limit_reached``, or ``service_unreachable``.
         """
         from keyturn.core.errors import Refused
-        from keyturn.flows.exchange import Line
 
         shelf = self._added()
         if key is not None:
@@ -153,8 +159,7 @@ class Client:
             if not agreed:
                 raise KeyturnError("consent_required")
             shelf.keep_consent(loaded.now, "application")
-        record = lambda what, sent, received: shelf.keep_sent(what, sent, received, loaded.now)  # noqa: E731
-        with Line(loaded.opened.product, self._machine.environ, ca_bundle=ca_bundle, say=progress, recorder=record) as line:
+        with self._line(shelf, loaded, ca_bundle, progress) as line:
             outcome = actions.activate(shelf, self._machine, token, line.send)
         if isinstance(outcome, Refused):
             raise outcome.as_error()
@@ -162,11 +167,9 @@ class Client:
 
     def deactivate(self, *, progress: Progress = lambda _text: None, ca_bundle: str | None = None) -> Status:
         """Return the seat. Raises: KeyturnError ``release_unknown``, ``return_limit_reached``, ``service_unreachable``."""
-        from keyturn.flows.exchange import Line
-
         shelf = self._homes().find(self.product)
         loaded = self._load()
-        with Line(loaded.opened.product, self._machine.environ, ca_bundle=ca_bundle, say=progress) as line:
+        with self._line(shelf, loaded, ca_bundle, progress) as line:
             line.reach()
             refused = actions.finish_release(shelf, line.send(actions.make_release(shelf, self._machine)))
         if refused is not None:
@@ -177,6 +180,18 @@ class Client:
         """Note how the product's installation went; the next activation tells it (and ``disclose`` shows it)."""
         outcome = "succeeded" if ok else "failed"
         actions.report_installation(self._added(), self._machine, f"{outcome} {code}" if code else outcome)
+
+    def _line(self, shelf: Shelf, loaded: Loaded, ca_bundle: str | None, progress: Progress) -> Line:
+        """The way to the service; the network is imported here, when it is first needed."""
+
+        def keep(what: str, sent: bytes, received: bytes) -> None:
+            shelf.keep_sent(what, sent, received, loaded.now)
+
+        if self._connect is not None:
+            connect = self._connect
+        else:
+            from keyturn.flows.exchange import Line as connect
+        return connect(loaded.opened.product, self._machine.environ, ca_bundle=ca_bundle, say=progress, recorder=keep)
 
     def _homes(self) -> Homes:
         return open_homes(self._home, self._scope, self._machine.environ)

@@ -181,6 +181,11 @@ def longer(known: Sequence[str], offered: Sequence[str], thumbprint: str, floor:
     """
     chain = verify_chain(known, thumbprint, floor)
     newest = chain.newest.number
+    for text in offered:
+        # A fork of the same length too: what it signed would be stored beside bundles that do not know the signer.
+        number = _number(text)
+        if 1 <= number <= newest and pin_of(text) != chain.bundles[number - 1].digest:
+            raise KeyturnError("trust_invalid", f"trust bundle {number} is another one than the one known here")
     extra = [text for text in offered if _number(text) > newest]
     if extra:
         chain = verify_chain([*known, *sorted(extra, key=_number)], thumbprint, floor)
@@ -227,7 +232,7 @@ def _parse(claims: Mapping[str, Any], digest: str) -> Bundle:
         publisher, issued_at = str(claims["publisher"]), int(claims["iat"])
     except (KeyError, TypeError, ValueError) as error:
         raise KeyturnError("trust_invalid", "a trust bundle lacks a part") from error
-    if claims.get("v") != 1 or not isinstance(threshold, int) or not isinstance(number, int):
+    if claims.get("v") != 1 or type(threshold) is not int or type(number) is not int:  # True is an int in Python.
         raise KeyturnError("trust_invalid", "a trust bundle is of a version that is not known here")
     if not 1 <= threshold <= len(roots) <= MAX_ROOTS:
         raise KeyturnError("trust_invalid", "a trust bundle's threshold does not fit its roots")

@@ -14,7 +14,6 @@ import binascii
 import contextlib
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -43,19 +42,19 @@ class Signer(NamedTuple):
         return f"Signer({self.kid})"
 
 
-def create(path: Path) -> Signer:
+def create(path: files.AnyPath) -> Signer:
     """Make a key and store it before it is used. An existing key is never overwritten.
 
     Raises: KeyturnError ``already_exists``, ``storage_failed``, ``permission_denied``.
     """
-    if path.exists():
+    if os.path.exists(path):
         raise KeyturnError("already_exists", f"{path} holds a key already")
     key = Ed25519PrivateKey.generate()
     files.write(path, _BEGIN + base64.b64encode(_PREFIX + key.private_bytes_raw()) + _END, files.PRIVATE)
     return _signer(key)
 
 
-def load(path: Path) -> Signer | None:
+def load(path: files.AnyPath) -> Signer | None:
     """The key at ``path``; ``None`` if there is none.
 
     Raises: KeyturnError ``permission_denied`` (also if others may read it), ``store_damaged``.
@@ -75,9 +74,9 @@ def load(path: Path) -> Signer | None:
     return _signer(Ed25519PrivateKey.from_private_bytes(der[16:]))
 
 
-def load_all(folder: Path) -> dict[str, Signer]:
+def load_all(folder: files.AnyPath) -> dict[str, Signer]:
     """Every key of a folder by its ``kid``."""
-    signers = (load(path) for path in sorted(folder.glob("*.key")))
+    signers = (load(os.path.join(folder, name)) for name in sorted(os.listdir(folder)) if name.endswith(".key"))
     return {signer.kid: signer for signer in signers if signer is not None}
 
 

@@ -103,7 +103,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn raises the signal again when it has drained, which would end the process with 143 and not with 0.
+        # uvicorn would take the signals over, once per server, and give them back in whatever order the servers end.
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

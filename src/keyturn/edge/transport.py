@@ -6,8 +6,8 @@ Leaves to others: when to probe, what to send, whether to repeat it (``keyturn.f
 - Data travels over HTTPS only, TLS 1.2 or newer, and the certificate is always verified.
 - ``ca_bundle`` replaces the trust store. Without it the product file's CA is *added* to the system's store, so that a
   publisher who moves to a public certificate strands nobody.
-- Redirects are never followed. An answer has at most 1 MiB and arrives whole within ``read_timeout``, however
-  slowly its bytes drip.
+- Redirects are never followed. An answer has at most 1 MiB, says itself where it ends (a length, or chunks), and arrives
+  whole within ``read_timeout``, however slowly its bytes drip.
 - A fault names host, port and the step that failed: name, connect, proxy, tls or answer. Proxy credentials appear in no
   message, no ``repr`` and no record.
 - A kept connection that the server has closed meanwhile is replaced once, and only if no byte of an answer had come.
@@ -212,8 +212,7 @@ class Transport:
             if proxy is not None:
                 self._tunnel(sock, target, proxy, deadline)
             sock.settimeout(remaining(deadline))
-            # Ragged ends are faults here: an answer cut off by somebody in between must not look whole.
-            secured = self._context.wrap_socket(sock, server_hostname=target.host, suppress_ragged_eofs=False)
+            secured = self._context.wrap_socket(sock, server_hostname=target.host)
         except KeyturnError:
             raise
         except ssl.SSLCertVerificationError as error:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from keyturn.core.errors import KeyturnError
@@ -52,7 +52,7 @@ def folder_name(name: ProductName) -> str:
 class Vault:
     """One home's products. ``scope`` is ``system`` or ``user``."""
 
-    def __init__(self, home: Path, scope: str) -> None:
+    def __init__(self, home: str, scope: str) -> None:
         files.check_home(home, PROGRAM)
         self.home = home
         self.scope = scope
@@ -66,35 +66,43 @@ class Vault:
 
     def shelves(self) -> list[Shelf]:
         """Every product's folder, in order of name."""
-        folder = self.home / "products"
-        return [Shelf(self, path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+        folder = os.path.join(self.home, "products")
+        return [Shelf(self, os.path.join(folder, name)) for name in sorted(os.listdir(folder))] if os.path.isdir(folder) else []
 
     def shelf(self, name: ProductName) -> Shelf:
-        return Shelf(self, self.home / "products" / folder_name(name))
+        return Shelf(self, os.path.join(self.home, "products", folder_name(name)))
 
 
 class Shelf:
     """One product's folder."""
 
-    def __init__(self, vault: Vault, path: Path) -> None:
+    def __init__(self, vault: Vault, path: str) -> None:
         self.vault = vault
         self.path = path
+
+    @property
+    def name(self) -> str:
+        """The folder's name: the slug and the beginning of the publisher's thumbprint."""
+        return os.path.basename(self.path)
+
+    def _place(self, name: str) -> str:
+        return os.path.join(self.path, name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the product's lock while changing it; the home is marked as a client's first."""
         files.claim_home(self.vault.home, PROGRAM)
-        with files.lock(self.vault.home / "locks" / self.path.name):
+        with files.lock(os.path.join(self.vault.home, "locks", self.name)):
             yield
 
     def product(self) -> dict[str, Any] | None:
-        return files.read_json(self.path / "product.json", MAX_DOCUMENT)
+        return files.read_json(self._place("product.json"), MAX_DOCUMENT)
 
     def keep_product(self, container: dict[str, Any]) -> None:
-        files.write_json(self.path / "product.json", container)
+        files.write_json(self._place("product.json"), container)
 
     def key(self) -> InstalledKey | None:
-        value = files.read_json(self.path / "key.json", 4096)
+        value = files.read_json(self._place("key.json"), 4096)
         if value is None:
             return None
         try:
@@ -104,46 +112,46 @@ class Shelf:
 
     def key_secret(self) -> bytes:
         """K of the installed key. Raises: KeyturnError ``permission_denied``, ``key_missing``."""
-        data = files.read(self.path / "key.secret", 200)
+        data = files.read(self._place("key.secret"), 200)
         if data is None:
             raise KeyturnError("key_missing")
         return _decode(data.decode("ascii", "replace"))
 
     def keep_key(self, key: InstalledKey, secret: bytes) -> None:
         """The secret first: a public part without it would be a key that cannot be used."""
-        files.write(self.path / "key.secret", base64.b64encode(secret), files.PRIVATE)
-        files.write_json(self.path / "key.json", key._asdict())
+        files.write(self._place("key.secret"), base64.b64encode(secret), files.PRIVATE)
+        files.write_json(self._place("key.json"), key._asdict())
 
     def remove_key(self) -> None:
-        files.remove(self.path / "key.json")
-        files.remove(self.path / "key.secret")
+        files.remove(self._place("key.json"))
+        files.remove(self._place("key.secret"))
 
     @property
-    def installation_key(self) -> Path:
-        return self.path / "installation.key"
+    def installation_key(self) -> str:
+        return self._place("installation.key")
 
     def installation(self) -> tuple[str, bytes] | None:
         """GUID and raw public key of the installation."""
-        value = files.read_json(self.path / "installation.json", 4096)
+        value = files.read_json(self._place("installation.json"), 4096)
         if value is None:
             return None
         return str(value.get("guid")), _decode(str(value.get("public_key")))
 
     def keep_installation(self, guid: str, public: bytes) -> None:
-        files.write_json(self.path / "installation.json", {"guid": guid, "public_key": base64.b64encode(public).decode()})
+        files.write_json(self._place("installation.json"), {"guid": guid, "public_key": base64.b64encode(public).decode()})
 
     def pending(self) -> Pending | None:
-        value = files.read_json(self.path / "pending.json", MAX_DOCUMENT)
+        value = files.read_json(self._place("pending.json"), MAX_DOCUMENT)
         return None if value is None else Pending(*_baseline(value))
 
     def keep_pending(self, pending: Pending) -> None:
-        files.write_json(self.path / "pending.json", _with_baseline(pending.request, pending.vector, pending.salt))
+        files.write_json(self._place("pending.json"), _with_baseline(pending.request, pending.vector, pending.salt))
 
     def remove_pending(self) -> None:
-        files.remove(self.path / "pending.json")
+        files.remove(self._place("pending.json"))
 
     def held(self) -> Held | None:
-        value = files.read_json(self.path / "license.json", MAX_DOCUMENT)
+        value = files.read_json(self._place("license.json"), MAX_DOCUMENT)
         if value is None:
             return None
         request, vector, salt = _baseline(value)
@@ -152,20 +160,20 @@ class Shelf:
     def keep_held(self, held: Held) -> None:
         """Certificate, request and baseline in one file: they are only worth something together."""
         value = {"certificate": held.certificate, **_with_baseline(held.request, dict(held.vector), held.salt)}
-        files.write_json(self.path / "license.json", value)
+        files.write_json(self._place("license.json"), value)
 
     def remove_held(self) -> None:
-        files.remove(self.path / "license.json")
+        files.remove(self._place("license.json"))
 
     def release(self) -> str | None:
-        value = files.read_json(self.path / "release.json", MAX_DOCUMENT)
+        value = files.read_json(self._place("release.json"), MAX_DOCUMENT)
         return None if value is None else str(value.get("release"))
 
     def keep_release(self, token: str) -> None:
-        files.write_json(self.path / "release.json", {"release": token})
+        files.write_json(self._place("release.json"), {"release": token})
 
     def remove_release(self) -> None:
-        files.remove(self.path / "release.json")
+        files.remove(self._place("release.json"))
 
     def records(self) -> list[str]:
         """The local record and its mirror, as they are; either may be missing or changed."""
@@ -176,37 +184,40 @@ class Shelf:
         for path in self._record_paths():
             files.write(path, token.encode())
 
-    def _record_paths(self) -> tuple[Path, Path]:
-        return self.path / "record.jws", self.vault.home / "mirror" / f"{self.path.name}.jws"
+    def _record_paths(self) -> tuple[str, str]:
+        return self._place("record.jws"), os.path.join(self.vault.home, "mirror", f"{self.name}.jws")
 
     def consented(self) -> bool:
-        return (self.path / "consent.json").exists()
+        return os.path.exists(self._place("consent.json"))
 
     def keep_consent(self, now: int, by: str) -> None:
-        files.write_json(self.path / "consent.json", {"at": now, "by": by})
+        files.write_json(self._place("consent.json"), {"at": now, "by": by})
 
     def keep_sent(self, what: str, sent: bytes, received: bytes, now: int) -> None:
         """Append one exchange to the disclosure log; the oldest beyond fifty go."""
-        folder = self.path / "sent"
-        names = sorted(path.name for path in folder.glob("*.json")) if folder.is_dir() else []
+        folder = self._place("sent")
+        names = self._sent_names()
         number = int(names[-1].partition(".")[0]) + 1 if names else 1
         value = {"at": now, "what": what, "sent": sent.decode("utf-8", "replace"), "received": received.decode("utf-8", "replace")}
-        files.write_json(folder / f"{number:06d}.json", value, files.PRIVATE)
+        files.write_json(os.path.join(folder, f"{number:06d}.json"), value, files.PRIVATE)
         for name in names[: max(0, len(names) + 1 - MAX_SENT)]:
-            files.remove(folder / name)
+            files.remove(os.path.join(folder, name))
 
     def sent(self) -> list[dict[str, Any]]:
         """What was sent and received, oldest first."""
-        folder = self.path / "sent"
-        names = sorted(folder.glob("*.json")) if folder.is_dir() else []
-        return [value for value in (files.read_json(path, MAX_DOCUMENT) for path in names) if value is not None]
+        found = (files.read_json(os.path.join(self._place("sent"), name), MAX_DOCUMENT) for name in self._sent_names())
+        return [value for value in found if value is not None]
+
+    def _sent_names(self) -> list[str]:
+        folder = self._place("sent")
+        return sorted(name for name in os.listdir(folder) if name.endswith(".json")) if os.path.isdir(folder) else []
 
     def remove(self) -> None:
         """Delete the whole product, secrets first."""
         import shutil
 
         for name in ("key.secret", "installation.key"):
-            files.remove(self.path / name)
+            files.remove(self._place(name))
         try:
             shutil.rmtree(self.path)
         except OSError as error:

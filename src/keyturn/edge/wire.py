@@ -127,7 +127,7 @@ class Connection:
         response = self.head(method, request)
         if response.length is not None and response.length > MAX_ANSWER:
             raise TooLargeError
-        # With a length, read() notices a missing byte; without one, the bound is on what comes.
+        # Without a length it is chunked, and the bound is on what comes.
         body = response.read() if response.length is not None else response.read(MAX_ANSWER + 1)
         if len(body) > MAX_ANSWER:
             raise TooLargeError
@@ -141,6 +141,10 @@ class Connection:
     def receive_into(self, buffer: memoryview) -> int:
         self.sock.settimeout(remaining(self._deadline))
         count = self.sock.recv_into(buffer)
+        if count == 0:
+            # An answer says where it ends, so the connection's end is never the answer's: not every Python tells a
+            # TLS connection that was closed from one that was cut.
+            raise ConnectionResetError("closed before the answer was whole")
         self.received += buffer[:count]
         if len(self.received) > MAX_ANSWER + MAX_HEAD:
             raise TooLargeError

@@ -1,0 +1,7 @@
+"""``python -m keyturn`` is ``keyturn``."""
+
+import sys
+
+from keyturn.cli import main
+
+sys.exit(main())
