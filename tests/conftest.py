@@ -4,12 +4,11 @@
   what would bring it back, is listed at the end.
 - Where nothing may be missing (``CI=true`` and root, who can install it), every skip is a failure.
 
-Fixtures live in ``fixtures.py`` and beside the tests that use them.
+Fixtures live in ``worlds.py`` and beside the tests that use them.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Generator
@@ -30,7 +29,7 @@ _REMEDIES = {
     "node": "install Node.js",
 }
 
-pytest_plugins = ["fixtures"] if importlib.util.find_spec("fixtures") else []
+pytest_plugins = ["worlds"]
 
 hypothesis.settings.register_profile(
     "keyturn",

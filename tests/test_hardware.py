@@ -316,12 +316,21 @@ def test_tolerance_counts_anchors_and_weights() -> None:
     assert now({}).reason == "hardware_unreadable"
 
 
-def test_with_little_known_weight_every_anchor_must_match() -> None:
-    """Under 18 of 35 known, one changed anchor of two is one too many."""
-    few = {"processor": "p", "memory": "m"}
+@pytest.mark.parametrize(
+    ("parts", "weight", "holds"),
+    [
+        (("processor", "memory"), 4, False),
+        (("firmware", "processor", "disk_controller", "audio"), 17, False),
+        (("firmware", "processor", "disk_controller", "audio", "memory"), 18, True),
+    ],
+)
+def test_with_less_than_18_of_35_known_every_anchor_must_match(parts: tuple[str, ...], weight: int, holds: bool) -> None:
+    """Where weights say too little, one changed anchor of four is one too many."""
+    few = {name: PARTS[name] for name in parts}
     base = vector(Reading(OFFICE, few), PRODUCT)
-    assert same(base, vector(Reading(OFFICE, few), PRODUCT)).same
-    assert same(base, vector(Reading({**OFFICE, "nic": "new"}, few), PRODUCT)).reason == "hardware_changed"
+    assert same(base, base).same
+    changed = same(base, vector(Reading({**OFFICE, "nic": "new"}, few), PRODUCT))
+    assert (changed.known_weight, changed.same) == (weight, holds)
 
 
 def test_weak_evidence_ends_when_anchors_appear() -> None:

@@ -177,11 +177,13 @@ def test_bonded_adapters_keep_their_own_addresses(tmp_path: Path) -> None:
 def test_a_card_does_not_take_the_place_of_the_adapter_on_the_board(tmp_path: Path) -> None:
     """The firmware's mark for what is soldered on goes before the order of the bus."""
     office = load("office-pc-a-more-parts")
-    card = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.2/net/enp1s0"
+    card = "sys/devices/pci0000:00/0000:00:19.0/net/enp0s25"
     front = {f"{card}/address": "00:1b:21:00:00:01\n", f"{card}/addr_assign_type": "0\n", f"{card}/type": "1\n"}
-    link = {"sys/class/net/enp1s0": "../../" + card.removeprefix("sys/")}
+    link = {"sys/class/net/enp0s25": "../../" + card.removeprefix("sys/")}
     marked = office.variant("marked", files={**front, "sys/devices/pci0000:00/0000:00:1f.6/acpi_index": "1\n"}, links=link)
     assert seen(marked, tmp_path).reading.anchors["nic"] == "a4bb6d2c9392"
+    unmarked = marked.variant("unmarked", without=["sys/devices/pci0000:00/0000:00:1f.6/acpi_index"])
+    assert seen(unmarked, tmp_path).reading.anchors["nic"] == "001b21000001"
 
 
 def test_a_place_on_the_bus_can_be_told_without_links(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def decide(
 
     1. No certificate that holds (``why_not`` says why): initial grace from the local record, then notification.
     2. A dated right whose end has passed: grace from its end, then notification.
-    3. Hardware out of tolerance or unreadable: grace from when it was first seen, then notification.
+    3. Hardware out of tolerance or unreadable: grace from when it was first seen, then notification. With both, the
+       grace that began first counts.
     4. A dated right while the clock lies behind the newest time seen: grace, ``clock_behind``.
     5. Otherwise licensed.
     """
@@ -115,14 +116,17 @@ def decide(
     if certificate is None or tolerance is None:
         start = now if record is None else record.grace_from
         return _grace(State.INITIAL_GRACE, why_not or "not_activated", start, terms, product.mode, now)
-    # 2.
+    # 2. and 3.
     ends = certificate.expires_at
+    lost: list[tuple[int, str]] = []
     if ends is not None and now >= ends:
-        return _grace(State.OUT_OF_TOLERANCE_GRACE, "term_ended", ends, terms, product.mode, now)
-    # 3.
+        lost.append((ends, "term_ended"))
     if not tolerance.same:
         start = now if record is None or record.changed_at is None else record.changed_at
-        standing = _grace(State.OUT_OF_TOLERANCE_GRACE, tolerance.reason or "hardware_changed", start, terms, product.mode, now)
+        lost.append((start, tolerance.reason or "hardware_changed"))
+    if lost:
+        start, reason = min(lost)
+        standing = _grace(State.OUT_OF_TOLERANCE_GRACE, reason, start, terms, product.mode, now)
         return standing._replace(changed=tolerance.changed)
     # 4.
     behind = record is not None and clock < record.high_water - CLOCK_TOLERANCE

@@ -144,6 +144,39 @@ def status(call: Call) -> None:
     call.emit(found, "\n".join(f"  {name.replace('_', ' '):<15} {value}" for name, value in found.items()))
 
 
+@service.group("issuing-key")
+def issuing_key() -> None:
+    """The keys that sign certificates: authorised two years ahead, in force for 90 days each."""
+
+
+@issuing_key.command("list")
+@pass_call
+def issuing_key_list(call: Call) -> None:
+    """List every issuing key, when it is in force, and whether it is here."""
+    with opened(call) as running:
+        now = clock.now()
+        keys = [
+            {
+                "kid": key.kid, "role": key.role, "from": rfc3339(key.not_before), "until": rfc3339(key.not_after),
+                "here": key.kid in running.home.signers, "in_force": key.not_before <= now <= key.not_after,
+            }
+            for key in sorted(running.home.chain.newest.keys.values(), key=lambda key: (key.role, key.not_before))
+        ]  # fmt: skip
+    call.emit(
+        {"keys": keys},
+        "\n".join(f"  {k['role']:<6} {str(k['from'])[:10]} to {str(k['until'])[:10]}  {'here' if k['here'] else 'sealed with the root'}" for k in keys),
+    )
+
+
+@issuing_key.command("rotate")
+@pass_call
+def issuing_key_rotate(call: Call) -> None:
+    """Bring the keys of this period and the next from the root folder. A running service takes them at its next start."""
+    path = home_path(call)
+    brought = home.rotate(path, ServiceHome(path, call.environ).chain, clock.now())
+    call.emit({"brought": [key.kid for key in brought]}, f"Brought {len(brought)} issuing key(s) from the root folder.")
+
+
 @service.group()
 def config() -> None:
     """The service's settings."""

@@ -88,6 +88,28 @@ class ServiceHome:
         return open_database(path, migrations=[item.read_text("utf-8") for item in scripts])
 
 
+def rotate(path: Path, chain: Chain, now: int, *, ahead: int = 2) -> list[IssuingKey]:
+    """Bring the issuing keys that are due from the root folder to the service: per role, those in force and the next.
+
+    Returns the keys that were brought. Needs ``root/issuing`` (put it back from its safe place for this). A key is
+    copied durably before the sealed one is deleted. Raises: KeyturnError ``not_found`` if it is not there.
+    """
+    sealed = path / "root" / "issuing"
+    if not sealed.is_dir():
+        raise KeyturnError("not_found", f"{sealed} is not here", remedy="Bring the root folder from its safe place, rotate, and take it away again.")
+    brought = []
+    found = {signer.kid: place for place in sorted(sealed.glob("*.key")) if (signer := keystore.load(place)) is not None}
+    for role in (trust.ROLE_ISSUE, trust.ROLE_TEST):
+        coming = sorted((k for k in chain.newest.keys.values() if k.role == role and k.not_after > now), key=lambda k: k.not_before)
+        for key in coming[:ahead]:
+            if key.kid in found:
+                place = found[key.kid]
+                files.write(path / "keys" / place.name, files.read(place, 16_384) or b"", files.PRIVATE)
+                files.remove(place)
+                brought.append(key)
+    return brought
+
+
 def settings_file(path: Path) -> Path:
     return path / "service.toml"
 

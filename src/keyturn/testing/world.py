@@ -15,7 +15,7 @@ from keyturn.core.documents import ProductFile
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.model import DAY, Channel, ProductName
 from keyturn.core.terms import Terms
-from keyturn.edge import probes
+from keyturn.edge import keystore, probes
 from keyturn.edge.probes import Computer
 from keyturn.flows.exchange import Line
 from keyturn.service import catalog, home
@@ -52,6 +52,11 @@ class Publisher:
 
     def close(self) -> None:
         self.database.close()
+
+    def rotate(self) -> None:
+        """Bring the issuing keys of the clock's time, as the publisher does every few months."""
+        home.rotate(self.folder, self.home.chain, self.clock())
+        self.home.signers.update(keystore.load_all(self.folder / "keys"))
 
     def product(
         self, slug: str = "sample", *, editions: Mapping[str, Sequence[str]] | None = None, mode: str = "warn",
@@ -125,10 +130,13 @@ class Chance:
 class World:
     """A publisher, a product and as many computers as you like, at a time of your choice."""
 
-    def __init__(self, folder: Path, *, clock: Clock | None = None, features: Sequence[str] = (), mode: str = "warn", **terms: Any) -> None:
+    def __init__(
+        self, folder: Path, *, clock: Clock | None = None, publisher: str = "Test Publisher", features: Sequence[str] = (),
+        mode: str = "warn", **terms: Any,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.clock = clock or Clock()
-        self.publisher = Publisher(folder / "publisher", self.clock)
+        self.publisher = Publisher(folder / "publisher", self.clock, name=publisher)
         self.product = self.publisher.product("sample", editions={"standard": list(features)}, mode=mode, **terms)
         self._made = 0
 
