@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,11 @@ TIME = Word(RFC3339.pattern)
 
 
 def check(value: Any, shape: Any, where: str = "$") -> None:
-    """Hold ``value`` to ``shape``: a type, a constant, ``Maybe``, ``Word``, a list of one shape, or names with shapes."""
+    """Hold ``value`` to ``shape``.
+
+    A type, a constant, ``Maybe``, ``Word``; names with shapes; a list: its one shape is that of every item; a tuple: as many
+    items with these shapes.
+    """
     if isinstance(shape, Maybe):
         if value is not None:
             check(value, shape.of, where)
@@ -42,6 +46,11 @@ def check(value: Any, shape: Any, where: str = "$") -> None:
         assert isinstance(value, list), f"{where}: {value!r} is no list"
         for number, item in enumerate(value):
             check(item, shape[0], f"{where}[{number}]")
+    elif isinstance(shape, tuple):
+        assert isinstance(value, list), f"{where}: {value!r} is no list"
+        assert len(value) == len(shape), f"{where}: {len(value)} items instead of {len(shape)}"
+        for number, (item, inner) in enumerate(zip(value, shape, strict=True)):
+            check(item, inner, f"{where}[{number}]")
     elif isinstance(shape, dict):
         assert isinstance(value, dict), f"{where}: {value!r} is no object"
         assert shape.keys() <= value.keys(), f"{where}: {sorted(shape.keys() - value.keys())} missing"
@@ -90,13 +99,14 @@ class ContractWorld:
         self.test = self.running.product("paintest", "--test", "--edition", "pro", "--feature", "layers")
         self.real = self.running.product("paintbox")
         self.dead = self.idle.product("paintest", "--test")
+        thumbprint = service("status").ok().json["thumbprint"]
         keys = self.running.mint("paintest", "--count", "16")
         self.keys = iter(keys[1:])
         self.words: dict[str, str] = {
             "acme": str(self.running.home), "idle": str(self.idle.home), "test": str(self.test), "real": str(self.real),
             "dead": str(self.dead), "key": keys[0]["key"], "serial": str(keys[0]["serial"]), "url": self.running.url,
             "ca_false": str(self.idle.home / "tls" / "ca.pem"), "pc_a": str(self.computers["office-pc-a"]),
-            "real_key": self.running.mint("paintbox")[0]["key"], "mak": "",
+            "test_name": f"{thumbprint}/paintest+test", "real_key": self.running.mint("paintbox")[0]["key"],
         }  # fmt: skip
         (mak,) = self.running.mint("paintest", "--channel", "mak", "--org", "globex", "--limit", "2")
         self.words |= {"mak": mak["key"], "mak_serial": str(mak["serial"])}
@@ -193,12 +203,9 @@ class ContractWorld:
         shutil.rmtree(folder / "home" / "pepper")
 
 
-def call(
-    arguments: list[str], situation: Situation, env: Mapping[str, str], text: str | None, *, json: bool
-) -> tuple[list[str], Callable[[], Result]]:
-    """The whole command line, with the common options before the verb, and how to run it."""
+def call(arguments: list[str], situation: Situation, env: Mapping[str, str], text: str | None, *, json: bool) -> Result:
+    """Run the command line, with ``--json`` and the situation's home before the verb if it names none itself."""
     line = [*(["--json"] if json else []), *arguments]
     if "--home" not in line and "KEYTURN_HOME" not in env and not {"--version", "--help"} & set(line):
-        line = [*line[: line.index(arguments[0])], "--home", str(situation.home), *arguments] if arguments else [
-            *line, "--home", str(situation.home)]  # fmt: skip
-    return line, lambda: run(line, cwd=situation.folder, env={**situation.env, **env}, input=text)
+        line = ["--home", str(situation.home), *line]
+    return run(line, cwd=situation.folder, env={**situation.env, **env}, input=text)

@@ -82,6 +82,7 @@ class Stage:
         if show != "nothing":
             self.call.say(f"  $ {shown}")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYTURN_")}
+        clean["NO_PROXY"] = clean["no_proxy"] = "localhost,127.0.0.1"
         done = subprocess.run(
             words, input=stdin or "", capture_output=True, text=True, timeout=60, cwd=self.folder, env={**clean, **(env or {})}
         )

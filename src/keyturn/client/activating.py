@@ -71,10 +71,14 @@ def activate(
 
 
 @click.command(cls=Verb)
+@click.option("--via", type=click.Choice(["auto", "online", "file"]), default="auto", help="How to reach the service.")
 @ca_option
 @pass_call
-def deactivate(call: Call, ca_bundle: str | None) -> None:
-    """Return this computer's seat, so that another computer can use the key."""
+def deactivate(call: Call, via: str, ca_bundle: str | None) -> None:
+    """Return this computer's seat, so that another computer can use the key.
+
+    With --via file the return is signed here and carried: `keyturn export request -o F.ktx`.
+    """
     machine = machine_of(call)
     shelf = choose(call, homes_of(call))
     loaded = load(shelf, machine)
@@ -84,6 +88,12 @@ def deactivate(call: Call, ca_bundle: str | None) -> None:
         f"1 seat of {loaded.key.product_id if loaded.key else 'this key'} is returned: {loaded.opened.product.title} is no longer"
         " licensed on this computer, for any of its users."
     )
+    if via == "file":
+        actions.make_release(shelf, machine)
+        entry = status_of(load(shelf, machine))
+        call.emit({"products": [entry]}, f"The return is signed, and waits to be carried.\n{status_text([entry])}")
+        call.next("keyturn export request -o F.ktx")
+        return
     return_seat(call, shelf, machine, ca_bundle)
     entry = status_of(load(shelf, machine))
     call.emit({"products": [entry]}, f"The seat is returned.\n{status_text([entry])}")

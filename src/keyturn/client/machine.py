@@ -39,6 +39,7 @@ class Machine:
 
     def now(self, product: ProductFile) -> int:
         """The clock. Raises: KeyturnError ``test_only``."""
+        self._test_variable(SYSROOT, product)  # Refused at once, also where no hardware is read.
         wanted = self._test_variable(NOW, product)
         if wanted is None:
             return self._now()
