@@ -173,7 +173,7 @@ CLIENT = [
     Row("relay needs no home", "asked", "relay r.ktx", 0, {"file": "r.ktx", "answered": 1, "refused": 0}, env={"KEYTURN_HOME": "none"}),
     Row("relay of an answered file", "answered", "relay r.ktx", 0, {"file": "r.ktx", "answered": 1, "refused": 0}),
     no("relay of a product file", "fresh", "relay {test}", 4, "file_malformed"),
-    Row("import", "answered", "import r.ktx", 0, products(LICENSED), text=True),
+    Row("import", "answered", "import r.ktx", 0, products({**LICENSED, "via": "file"}), text=True),
     no("import of an unanswered file", "asked", "import r.ktx", 4, "document_foreign"),
     no("import of no file", "added", "import nothing.ktx", 4, "file_malformed"),
     Row("inspect a product file", "fresh", "inspect {real}", 0,

@@ -37,7 +37,7 @@ IMPURE_ATTRIBUTES = frozenset({"now", "utcnow", "today", "generate", "generate_k
 IMPURE_CALLS = frozenset({"hash", "id"})
 
 PROGRAMS = ("client", "service", "host", "fleet")
-DOORS = ("cli", "demo", "testing", "__main__")  # They may import everything; what the client's door loads is rule 5.
+DOORS = ("cli", "verbs", "extras", "demo", "testing", "__main__")  # They may import everything; what the client's door loads is rule 5.
 LAYERS = ("core", "edge", "flows", *PROGRAMS, *DOORS)
 BELOW = {"core": {"core"}, "edge": {"core", "edge"}, "flows": {"core", "edge", "flows"}}
 BELOW |= {program: {"core", "edge", "flows", program} for program in PROGRAMS}
@@ -47,7 +47,7 @@ BELOW |= {"": {"core", "edge", "flows", "client"}} | {door: {*LAYERS, ""} for do
 VERSION = "keyturn.__version__"
 
 # The client ships alone: these parts of Keyturn, and these foreign packages.
-CLIENT_ROOTS = ("keyturn", "keyturn.__main__", "keyturn.cli")
+CLIENT_ROOTS = ("keyturn", "keyturn.__main__", "keyturn.cli", "keyturn.verbs", "keyturn.extras")
 CLIENT_NEVER = ("keyturn.edge.database", "keyturn.edge.web")
 CLIENT_FLOWS = ("keyturn.flows", "keyturn.flows.exchange")
 CLIENT_FOREIGN = frozenset({"click", "cryptography", "dns"})
@@ -191,7 +191,7 @@ def client_breaches(modules: Mapping[str, Module]) -> Iterator[str]:
     for name, path in reached.items():
         kind = layer(name)
         allowed = (
-            kind in {"", "core", "client", "cli", "__main__"}
+            kind in {"", "core", "client", "cli", "verbs", "extras", "__main__"}
             or (kind == "edge" and not name.startswith(CLIENT_NEVER))
             or name in CLIENT_FLOWS
         )

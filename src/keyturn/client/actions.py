@@ -146,7 +146,7 @@ def needs_activation(loaded: Loaded) -> bool:
     return due or (loaded.key is not None and loaded.key.serial != loaded.certificate.serial)
 
 
-def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any]) -> Loaded:
+def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, via: str = "online") -> Loaded:
     """Verify the answer to the waiting request and keep both.
 
     1. There is a request that waits.
@@ -175,7 +175,7 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any]) -> 
         # 4.
         if chain.newest.number > loaded.opened.chain.newest.number:
             shelf.keep_product(opened.container())
-        shelf.keep_held(held)
+        shelf.keep_held(held, via)
         shelf.remove_pending()
         shelf.remove_release()
         # 5.

@@ -130,7 +130,7 @@ def import_(call: Call, file: str) -> None:
     if item.document == released:
         actions.finish_release(shelf, item.answer)
     else:
-        actions.accept_answer(shelf, machine, item.answer)
+        actions.accept_answer(shelf, machine, item.answer, via="file")
     entry = status_of(load(shelf, machine))
     call.emit({"products": [entry]}, status_text([entry]))
 

@@ -98,7 +98,7 @@ def status_of(loaded: Loaded) -> dict[str, Any]:
         "installation_guid": loaded.guid,
         "activation_id": certificate.activation if certificate else None,
         "channel": certificate.channel.value if certificate else loaded.key.channel if loaded.key else None,
-        "via": "online" if certificate else None,
+        "via": loaded.shelf.via() if certificate else None,
         "scope": loaded.shelf.vault.scope,
         "state": standing.state.word,
         "state_code": int(standing.state),

@@ -155,7 +155,7 @@ def check_home(home: AnyPath, program: str) -> None:
     if marker is not None and marker.get("program") != program:
         owner = str(marker.get("program"))
         line = "keyturn" if owner == "client" else f"keyturn {owner}"
-        raise KeyturnError("home_foreign", f"{home} belongs to the {owner}: use `{line} … --home {home}`")
+        raise KeyturnError("home_foreign", f"{home} belongs to the {owner}: use `{line} --home {home} status`")
 
 
 def filesystem(path: AnyPath) -> str | None:

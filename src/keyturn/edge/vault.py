@@ -157,9 +157,14 @@ class Shelf:
         request, vector, salt = _baseline(value)
         return Held(str(value.get("certificate")), request, vector, salt)
 
-    def keep_held(self, held: Held) -> None:
+    def via(self) -> str | None:
+        """How the stored certificate came: ``online`` or ``file``."""
+        value = files.read_json(self._place("license.json"), MAX_DOCUMENT)
+        return None if value is None else str(value.get("via"))
+
+    def keep_held(self, held: Held, via: str) -> None:
         """Certificate, request and baseline in one file: they are only worth something together."""
-        value = {"certificate": held.certificate, **_with_baseline(held.request, dict(held.vector), held.salt)}
+        value = {"certificate": held.certificate, "via": via, **_with_baseline(held.request, dict(held.vector), held.salt)}
         files.write_json(self._place("license.json"), value)
 
     def remove_held(self) -> None:

@@ -1,0 +1,5 @@
+"""``python -m paintbox``."""
+
+from paintbox.app import main
+
+raise SystemExit(main())
