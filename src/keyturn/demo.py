@@ -37,8 +37,10 @@ def demo(call: Call, keep: bool) -> None:
     try:
         play(stage, keep=keep)
         if keep:
-            stage.tell(f"The service goes on at {stage.url} (process {stage.service.pid if stage.service else '?'}), everything is in {folder}.",
-                       f"Try: keyturn --home {folder}/customer status. Stop it with: kill {stage.service.pid if stage.service else '?'}")
+            stage.tell(
+                f"The service goes on at {stage.url}, process {stage.service.pid if stage.service else '?'}; all is in {folder}.",
+                f"Try: keyturn --home {folder}/customer status. Stop it with: kill {stage.service.pid if stage.service else '?'}",
+            )
     finally:
         if not keep:
             stage.stop()
@@ -64,7 +66,9 @@ class Stage:
         self.url, self.probe_url = f"https://localhost:{port}", f"http://localhost:{probe}/probe"
 
     def chapter(self, title: str, *lines: str) -> None:
-        self.call.say(f"\n\033[1m{title}\033[0m" if self.call.interactive and "NO_COLOR" not in os.environ else f"\n## {title}")
+        self.call.say(
+            f"\n\033[1m{title}\033[0m" if self.call.interactive and "NO_COLOR" not in os.environ else f"\n## {title}"
+        )
         self.tell(*lines)
 
     def tell(self, *lines: str) -> None:
@@ -78,20 +82,32 @@ class Stage:
         """Run ``keyturn LINE`` in a home; ``show``: all its output, its errors, or nothing. The result is its JSON, if any."""
         words = [sys.executable, "-m", "keyturn", "--home", str(self.folder / home), *line.split()]
         pretended = {name: value for name, value in (env or {}).items() if name.startswith("KEYTURN_")}
-        shown = "".join(f"{name}=… " for name in pretended) + f"keyturn {line}" + (f"   (home: {home})" if show != "nothing" else "")
+        shown = (
+            "".join(f"{name}=… " for name in pretended)
+            + f"keyturn {line}"
+            + (f"   (home: {home})" if show != "nothing" else "")
+        )
         if show != "nothing":
             self.call.say(f"  $ {shown}")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYTURN_")}
         clean["NO_PROXY"] = clean["no_proxy"] = "localhost,127.0.0.1"
         done = subprocess.run(
-            words, input=stdin or "", capture_output=True, text=True, timeout=60, cwd=self.folder, env={**clean, **(env or {})}
+            words,
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=self.folder,
+            env={**clean, **(env or {})},
         )
         if show == "all" and "--json" not in line:
             self._indent(done.stdout)
         if show in ("all", "errors") and done.returncode:
             self._indent(done.stderr)
         if done.returncode != exits:
-            raise KeyturnError("internal", f"`keyturn {line}` ended with {done.returncode} and not {exits}: {done.stdout}{done.stderr}")
+            raise KeyturnError(
+                "internal", f"`keyturn {line}` ended with {done.returncode} and not {exits}: {done.stdout}{done.stderr}"
+            )
         return json.loads(done.stdout) if "--json" in line else done.stdout
 
     def check(self, truth: bool, text: str) -> None:
@@ -128,20 +144,32 @@ def play(stage: Stage, *, keep: bool = False) -> None:
     """The story, chapter by chapter."""
     stage.chapter(
         "1. A publisher sets up its own activation service",
-        "Acme Ink publishes Paintbox. It makes its root key, its issuing keys, a database and a TLS certificate, once. The product"
-        " is a test product here, so that later a second computer can be pretended; customers' products refuse that.",
+        "Acme Ink publishes Paintbox. It makes its root key, its issuing keys, a database and a TLS certificate, once."
+        " The product is a test product here, so that later a second computer can be pretended; customers' products refuse that.",
     )
-    made = stage.run(f"service init --publisher Acme-Ink --url {stage.url} --probe-url {stage.probe_url} --json", home="publisher")
-    stage.run(f"service product create {SLUG} --name Paintbox --edition pro --feature layers:pro --test", home="publisher")
+    made = stage.run(
+        f"service init --publisher Acme-Ink --url {stage.url} --probe-url {stage.probe_url} --json", home="publisher"
+    )
+    stage.run(
+        f"service product create {SLUG} --name Paintbox --edition pro --feature layers:pro --test", home="publisher"
+    )
     stage.run(f"service product export {SLUG} -o paintbox.ktproduct", home="publisher")
     stage.start()
 
     stage.chapter("2. It mints a retail key (one computer) and a multiple activation key (MAK, five computers)")
     retail = stage.run(f"service key mint --product {SLUG} --json", home="publisher")["keys"][0]
     stage.run("service org create artschool --title Art-School", home="publisher", show="nothing")
-    mak = stage.run(f"service key mint --product {SLUG} --channel mak --org artschool --limit 5 --json", home="publisher")["keys"][0]
-    stage.tell(f"    retail {retail['key']}   product ID {retail['product_id']}", f"    MAK    {mak['key']}   product ID {mak['product_id']}")
-    stage.check(_absent(stage.folder / "publisher", retail["key"]), "the keys are shown once: nothing in the service's folder contains them")
+    mak = stage.run(
+        f"service key mint --product {SLUG} --channel mak --org artschool --limit 5 --json", home="publisher"
+    )["keys"][0]
+    stage.tell(
+        f"    retail {retail['key']}   product ID {retail['product_id']}",
+        f"    MAK    {mak['key']}   product ID {mak['product_id']}",
+    )
+    stage.check(
+        _absent(stage.folder / "publisher", retail["key"]),
+        "the keys are shown once: nothing in the service's folder contains them",
+    )
 
     stage.chapter(
         "3. A customer installs Paintbox on this computer",
@@ -150,7 +178,10 @@ def play(stage: Stage, *, keep: bool = False) -> None:
     stage.run("product add paintbox.ktproduct")
     stage.run("install-key -", stdin=retail["key"])
 
-    stage.chapter("4. Before anything is sent, it shows exactly what", "This is your own computer's data; the demo's service is on this computer too.")
+    stage.chapter(
+        "4. Before anything is sent, it shows exactly what",
+        "This is your own computer's data; the demo's service is on this computer too.",
+    )
     stage.run("disclose")
     stage.run("activate", exits=5, show="errors")
     stage.check(True, "without somebody's consent nothing is sent")
@@ -158,21 +189,44 @@ def play(stage: Stage, *, keep: bool = False) -> None:
     stage.chapter("5. Activation: a plain probe that carries nothing, then one signed request over TLS")
     stage.run("activate --yes --allow-ephemeral")
     status = stage.run("status --json --check licensed", show="nothing")["products"][0]
-    stage.check(status["state"] == "licensed", f"licensed; hardware evidence {status['evidence']}" + (
-        " (this computer shows nothing individual, as many virtual machines do: its license is renewed every 190 days)"
-        if status["evidence"] == "weak" else ""))
+    stage.check(
+        status["state"] == "licensed",
+        f"licensed; hardware evidence {status['evidence']}"
+        + (
+            " (this computer shows nothing individual, as many virtual machines do: its license is renewed every 190 days)"
+            if status["evidence"] == "weak"
+            else ""
+        ),
+    )
     sent = stage.run("disclose --sent --json", show="nothing")["exchanges"]
-    stage.check(len(sent) >= 2 and "GET" in sent[0]["what"], f"every byte that left this computer was kept: {len(sent)} exchanges (`keyturn disclose --sent`)")
+    stage.check(
+        len(sent) >= 2 and "GET" in sent[0]["what"],
+        f"every byte that left this computer was kept: {len(sent)} exchanges (`keyturn disclose --sent`)",
+    )
 
-    stage.chapter("6. Anybody can check the certificate", "Here with joserfc, a JWT library that knows nothing of Keyturn.")
+    stage.chapter(
+        "6. Anybody can check the certificate", "Here with joserfc, a JWT library that knows nothing of Keyturn."
+    )
     stage.run("export certificate -o paintbox.ktcert")
     stage.run("export trust -o acme.kttrust")
-    claims = verify_independently((stage.folder / "paintbox.ktcert").read_text(), json.loads((stage.folder / "acme.kttrust").read_text()))
+    claims = verify_independently(
+        (stage.folder / "paintbox.ktcert").read_text(), json.loads((stage.folder / "acme.kttrust").read_text())
+    )
     stage.check(claims["product_id"] == retail["product_id"], "the signature holds, from the trust bundle alone")
 
-    stage.chapter("7. The same key on a second computer", f"A {RECORDED} with full hardware identity takes the place of a friend's PC.")
+    stage.chapter(
+        "7. The same key on a second computer",
+        f"A {RECORDED} with full hardware identity takes the place of a friend's PC.",
+    )
     other = _second_computer(stage.folder / "second")
-    stage.run("activate - --product-file paintbox.ktproduct --yes", home="friend", stdin=retail["key"], exits=1, env=other, show="errors")
+    stage.run(
+        "activate - --product-file paintbox.ktproduct --yes",
+        home="friend",
+        stdin=retail["key"],
+        exits=1,
+        env=other,
+        show="errors",
+    )
     stage.check(True, "refused: a retail key has one seat, and it is taken")
     stage.tell("The school's MAK has five seats, so there it works:")
     stage.run("activate - --yes", home="friend", stdin=mak["key"], env=other)
@@ -181,9 +235,14 @@ def play(stage: Stage, *, keep: bool = False) -> None:
     shutil.copytree(stage.folder / "customer", stage.folder / "copied")
     copied = stage.run("status --json", home="copied", env=other)["products"][0]
     stage.tell(f"    state {copied['state']}, reason {copied['reason']}")
-    stage.check(copied["state"] != "licensed", "a copied store is not licensed: the certificate is bound to the hardware")
+    stage.check(
+        copied["state"] != "licensed", "a copied store is not licensed: the certificate is bound to the hardware"
+    )
 
-    stage.chapter("9. A false publisher offers a product of the same name", f"The application pins its publisher's thumbprint, {made['thumbprint'][:12]}…")
+    stage.chapter(
+        "9. A false publisher offers a product of the same name",
+        f"The application pins its publisher's thumbprint, {made['thumbprint'][:12]}…",
+    )
     stage.run("service init --publisher Acme-Ink --json", home="false-publisher", show="nothing")
     stage.run(f"service product create {SLUG} --name Paintbox --test", home="false-publisher", show="nothing")
     stage.run(f"service product export {SLUG} -o false.ktproduct", home="false-publisher", show="nothing")

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None, *, license: Client | None = None, a
         license = license or Client.from_file(PRODUCT_FILE, version=VERSION)
         return int(options.run(options, license, ask))
     except NotLicensed as no:
-        _say(f"{no.detail}.\n{no.remedy}" if no.code == "feature_not_licensed" else f"{_reason(no.reason)}.\n{_remedy(no.remedy)}")
+        _say(f"{no.detail if no.code == 'feature_not_licensed' else _reason(no.reason)}.\n{_remedy(no.remedy)}")
         return no.exit
     except KeyturnError as error:
         _say(f"{error.detail} ({error.code}).\n{_remedy(error.remedy)}")
@@ -91,8 +91,11 @@ def _remind(status: Status) -> None:
 
 
 def _reason(code: str | None) -> str:
-    known = {"not_activated": "Paintbox is not activated yet", "hardware_changed": "This is not the computer Paintbox was activated on",
-             "publisher_mismatch": "The license stored here is for another publisher's Paintbox"}  # fmt: skip
+    known = {
+        "not_activated": "Paintbox is not activated yet",
+        "hardware_changed": "This is not the computer Paintbox was activated on",
+        "term_ended": "The license of Paintbox has ended",
+    }
     return known.get(code or "", f"Paintbox is not licensed ({(code or 'unknown').replace('_', ' ')})")
 
 

@@ -6,7 +6,9 @@ import re
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 200, 120
-_SHAPE = re.compile(r"(?:(?P<layer>[a-z]+)/)?(?P<kind>circle|rect|line):(?P<numbers>\d+(?:,\d+)*):(?P<colour>[a-z]+|#[0-9a-f]{6})")
+_SHAPE = re.compile(
+    r"(?:(?P<layer>[a-z]+)/)?(?P<kind>circle|rect|line):(?P<numbers>\d+(?:,\d+)*):(?P<colour>[a-z]+|#[0-9a-f]{6})"
+)
 _NAMES = {"circle": ("cx", "cy", "r"), "rect": ("x", "y", "width", "height"), "line": ("x1", "y1", "x2", "y2")}
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from keyturn import Client, KeyturnError
 from keyturn.testing import World
-
 from paintbox import app, picture
 
 FREE = ["draw", "rect:0,0,200,120:skyblue", "circle:150,40,20:gold"]
@@ -33,7 +33,8 @@ def picture_file(tmp_path: Path) -> Path:
 def test_a_picture_is_drawn_layer_by_layer() -> None:
     """Shapes become SVG, in the order of their layers."""
     text = picture.draw([picture.Shape.parse(shape) for shape in LAYERS[1:]])
-    assert text.index('<g id="sky">') < text.index('<rect x="0" y="0" width="200" height="120" fill="skyblue"/>') < text.index("hills")
+    sky = text.index('<rect x="0" y="0" width="200" height="120" fill="skyblue"/>')
+    assert text.index('<g id="sky">') < sky < text.index('<g id="hills">')
 
 
 @pytest.mark.parametrize("shape", ["square:1,2,3:red", "circle:1,2:red", 'circle:1,2,3:"/><script>', "Sky/circle:1,2,3:red"])
@@ -127,7 +128,9 @@ def test_a_typo_is_found_before_anything_is_asked(keyturn_world: World, capsys: 
     assert "key_mistyped" in capsys.readouterr().err
 
 
-def test_a_refusal_is_told_with_its_code(keyturn_world: World, keyturn_refused: Client, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_told_with_its_code(
+    keyturn_world: World, keyturn_refused: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
     """When every seat is taken, the person reads why, the code for support, and what to do."""
     assert app.main(["activate", "--yes"], license=keyturn_refused, ask=answers(keyturn_world.publisher.mint())) == 1
     said = capsys.readouterr().err
@@ -151,9 +154,8 @@ def test_another_publishers_product_of_the_same_name_is_refused(
         keyturn_world.clock.advance(days=31)
         assert app.main([*FREE, "-o", str(picture_file)], license=license, ask=nobody) == 1
         ours, other = (next((home / "products").glob(f"paintbox-{c.product.thumbprint[:12]}")) for c in (license, theirs))
-        for file in other.iterdir():
-            if file.is_file():
-                (ours / file.name).write_bytes(file.read_bytes())
+        for name in ("product.json", "license.json", "key.json"):
+            (ours / name).write_bytes((other / name).read_bytes())
         capsys.readouterr()
         assert app.main([*FREE, "-o", str(picture_file)], license=license, ask=nobody) == 1
         assert not picture_file.exists()

@@ -12,7 +12,7 @@ from typing import Any
 from keyturn import __version__
 from keyturn.client.loading import Loaded, load
 from keyturn.client.machine import Machine, store_lasts
-from keyturn.client.record import keep_record
+from keyturn.client.record import installation, keep_record
 from keyturn.core import containers, documents, hardware, jws, license, productkey, trust
 from keyturn.core.containers import Opened
 from keyturn.core.documents import UNAVAILABLE, Record, Release, Request
@@ -44,26 +44,38 @@ def add_product(find: Callable[[ProductName], Shelf], data: bytes, machine: Mach
         raise KeyturnError("publisher_mismatch", f"the file is for {name}, not for {expected}")
     now = machine.now(opened.product)
     shelf = find(name)
-    stored = shelf.product()
-    # 2.
-    keep = opened
-    if stored is not None:
-        known = containers.open_product(stored, name.thumbprint)
-        chain = trust.longer(known.chain.texts, opened.chain.texts, name.thumbprint)
-        newer = opened if opened.product.version >= known.product.version else known
-        keep = Opened(newer.product, chain, newer.document)
-    if stored is not None and keep.container() == stored and shelf.installation() is not None:
+    stored, keep = _newest(shelf, opened)
+    if keep == stored and shelf.whole() and (shelf.records() or not shelf.vault.writable):
         return shelf  # Nothing new: an account that may only read needs no more.
     with shelf.locked():
-        if keep.container() != stored:
-            shelf.keep_product(keep.container())
+        # 2.
+        stored, keep = _newest(shelf, opened)
+        if keep != stored:
+            shelf.keep_product(keep)
         # 3.
-        signer = _installation(shelf, machine)
+        signer = installation(shelf, machine)
         # 4.
         if not shelf.records():
             guid, _ = shelf.installation() or ("", b"")
             keep_record(shelf, Record(name, guid, grace_from=now, high_water=now), signer)
     return shelf
+
+
+def _newest(shelf: Shelf, opened: Opened) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """What is stored of the product of ``opened``, if it verifies, and what should be: the newest seen, with all bundles."""
+    name = opened.product.name
+    try:
+        stored = shelf.product()
+        known = None if stored is None else containers.open_product(stored, name.thumbprint)
+    except KeyturnError as error:
+        if error.code == "permission_denied":
+            raise
+        known = None  # Damaged is as good as absent: the file at hand takes its place.
+    if known is None:
+        return None, opened.container()
+    chain = trust.longer(known.chain.texts, opened.chain.texts, name.thumbprint)
+    newer = opened if opened.product.version >= known.product.version else known
+    return stored, Opened(newer.product, chain, newer.document).container()
 
 
 def install_key(shelf: Shelf, text: str, machine: Machine) -> InstalledKey:
@@ -104,7 +116,7 @@ def make_request(
         )  # fmt: skip
     secret = shelf.key_secret()
     with shelf.locked():
-        signer = _installation(shelf, machine)
+        signer = installation(shelf, machine)
         loaded = load(shelf, machine)
         assert loaded.key is not None and loaded.guid is not None
         # 2.
@@ -161,6 +173,8 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
         loaded = load(shelf, machine)
         # 1.
         waiting = shelf.pending()
+        if waiting is None and loaded.held is not None and loaded.held.certificate == answer.get("certificate"):
+            return loaded  # Another process sent the same request, and kept this very answer.
         if waiting is None or loaded.public is None:
             raise KeyturnError("document_foreign", "no request waits for an answer here", remedy="Make one: `keyturn activate`, or `keyturn export request`.")
         # 2.
@@ -179,7 +193,7 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
         shelf.remove_pending()
         shelf.remove_release()
         # 5.
-        signer = _installation(shelf, machine)
+        signer = installation(shelf, machine)
         record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
         keep_record(shelf, record._replace(high_water=certificate.issued_at, changed_at=None), signer)
     return load(shelf, machine)
@@ -209,8 +223,8 @@ def make_release(shelf: Shelf, machine: Machine) -> str:
     with shelf.locked():
         loaded = load(shelf, machine)
         waiting = shelf.release()
-        if waiting is not None:
-            return waiting
+        if waiting is not None and loaded.certificate is None:
+            return waiting  # One beside a certificate that holds was left over by an earlier activation.
         if loaded.certificate is None or loaded.held is None:
             raise KeyturnError("release_unknown", f"{loaded.opened.product.title} holds no seat on this computer")
         signer = keystore.load(shelf.installation_key)
@@ -244,23 +258,9 @@ def report_installation(shelf: Shelf, machine: Machine, outcome: str) -> None:
     """Keep the outcome of an installation; the next request says it. Raises: ``permission_denied``."""
     with shelf.locked():
         loaded = load(shelf, machine)
-        signer = _installation(shelf, machine)
+        signer = installation(shelf, machine)
         record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
         keep_record(shelf, record._replace(installation_outcome=outcome[:80]), signer)
-
-
-def _installation(shelf: Shelf, machine: Machine) -> Signer:
-    """The installation's key; made if it is missing, with a new GUID, because then it is another installation."""
-    signer = keystore.load(shelf.installation_key)
-    if signer is None:
-        signer = keystore.create(shelf.installation_key)
-    try:
-        stored = shelf.installation()
-    except KeyturnError:
-        stored = None
-    if stored is None or stored[1] != signer.public:
-        shelf.keep_installation(machine.guid(), signer.public)
-    return signer
 
 
 def _facts(

@@ -19,7 +19,9 @@ from keyturn.edge.terminal import Call, Verb, pass_call, refuse
 from keyturn.edge.vault import Shelf
 from keyturn.flows.exchange import Line
 
-ca_option = click.option("--ca-bundle", metavar="FILE", help="Trust these certificate authorities instead of the system's.")
+ca_option = click.option(
+    "--ca-bundle", metavar="FILE", help="Trust these certificate authorities instead of the system's."
+)
 
 
 @click.command(cls=Verb)
@@ -131,16 +133,29 @@ def _consent(call: Call, shelf: Shelf, token: str, loaded: Loaded) -> None:
     if not call.interactive or call.json:
         raise KeyturnError("consent_required")
     call.say(disclosure_text(disclosure(token, loaded)))
-    answer = click.prompt("Send this? [send/file/later]", type=click.Choice(["send", "file", "later"]), show_choices=False, err=True)
+    answer = click.prompt(
+        "Send this? [send/file/later]", type=click.Choice(["send", "file", "later"]), show_choices=False, err=True
+    )
     if answer == "file":
-        raise KeyturnError("consent_required", "Nothing was sent.", remedy="Make a file instead: `keyturn export request -o F.ktx`.")
+        raise KeyturnError(
+            "consent_required", "Nothing was sent.", remedy="Make a file instead: `keyturn export request -o F.ktx`."
+        )
     if answer != "send":
-        raise KeyturnError("consent_required", "Nothing was sent.", remedy="Run `keyturn activate` again when you like.")
+        raise KeyturnError(
+            "consent_required", "Nothing was sent.", remedy="Run `keyturn activate` again when you like."
+        )
     shelf.keep_consent(loaded.now, "person")
 
 
 def _dry_run(
-    call: Call, shelf: Shelf, machine: Machine, loaded: Loaded, *, ask: bool, allow_ephemeral: bool, ca_bundle: str | None
+    call: Call,
+    shelf: Shelf,
+    machine: Machine,
+    loaded: Loaded,
+    *,
+    ask: bool,
+    allow_ephemeral: bool,
+    ca_bundle: str | None,
 ) -> None:
     computer = machine.computer(loaded.opened.product, facts=True)
     pairs = hardware.pairs(computer.reading.anchors, loaded.name)
@@ -149,7 +164,11 @@ def _dry_run(
         "product_id": loaded.key.product_id if loaded.key else None,
         "state": loaded.standing.state.word,
         "known_slots": sorted(computer.reading.anchors),
-        "unknown_slots": {slot: computer.unreadable.get(slot, "not known") for slot in hardware.SLOTS if slot not in computer.reading.anchors},
+        "unknown_slots": {
+            slot: computer.unreadable.get(slot, "not known")
+            for slot in hardware.SLOTS
+            if slot not in computer.reading.anchors
+        },
         "pairs": len(pairs),
         "evidence": hardware.evidence(pairs),
         "vm": computer.vm_kind,
@@ -173,7 +192,12 @@ def _dry_run(
     costs = {"same": "no seat: this computer is known", "new": "one seat", "moved": "one of this year's moves"}
     if known["answer"]:
         answer = known["answer"]
-        lines.append(row("Would cost", f"{costs.get(answer['how'], answer['how'])} ({answer['seats_used']} of {answer['seats_limit']} in use)"))
+        lines.append(
+            row(
+                "Would cost",
+                f"{costs.get(answer['how'], answer['how'])} ({answer['seats_used']} of {answer['seats_limit']} in use)",
+            )
+        )
     else:
         lines.append("Nothing was sent. Ask the service what it would cost: keyturn activate --dry-run --ask")
     call.emit(known, "\n".join(lines))

@@ -90,7 +90,11 @@ def relay(call: Call, file: str, ca_bundle: str | None) -> None:
             if item.open:
                 items[index] = answered(item, line.send(item.document))
                 _write(file, containers.exchange(opened, items))  # Each answer is safe before the next is asked for.
-    summary = {"file": file, "answered": sum(i.answer is not None for i in items), "refused": sum(i.refused is not None for i in items)}
+    summary = {
+        "file": file,
+        "answered": sum(i.answer is not None for i in items),
+        "refused": sum(i.refused is not None for i in items),
+    }
     call.emit(summary, f"{summary['answered']} answered, {summary['refused']} refused; {file} holds the answers.")
     call.next(f"carry it back: keyturn import {file}")
 
@@ -114,13 +118,21 @@ def import_(call: Call, file: str) -> None:
     pending, released = shelf.pending(), shelf.release()
     mine = {token for token in (pending.request if pending else None, released) if token}
     item = next((item for item in containers.items_of(value) if item.document in mine), None)
-    if item is None and loaded.held is not None and any(i.document == loaded.held.request for i in containers.items_of(value)):
-        call.emit({"products": [status_of(loaded)]}, "This answer was imported before.\n" + status_text([status_of(loaded)]))
+    if (
+        item is None
+        and loaded.held is not None
+        and any(i.document == loaded.held.request for i in containers.items_of(value))
+    ):
+        call.emit(
+            {"products": [status_of(loaded)]}, "This answer was imported before.\n" + status_text([status_of(loaded)])
+        )
         return
     if item is None:
         raise KeyturnError("document_foreign", f"{file} holds no request of this computer")
     if item.open:
-        raise KeyturnError("document_foreign", f"{file} is not answered yet", remedy="On a connected computer: `keyturn relay F.ktx`.")
+        raise KeyturnError(
+            "document_foreign", f"{file} is not answered yet", remedy="On a connected computer: `keyturn relay F.ktx`."
+        )
     if item.refused is not None:
         outcome = Refused(str(item.refused.get("code")), str(item.refused.get("detail")))
         if item.document == released:
@@ -188,9 +200,19 @@ def _item(item: Item) -> dict[str, Any]:
     state = "answered" if item.answer is not None else "refused" if item.refused is not None else "open"
     if jws.kind_of(item.document) is Kind.RELEASE:
         release = Release.read(jws.verify_own(item.document, Kind.RELEASE).claims())
-        return {"kind": "release", "activation_id": release.activation, "installation_guid": release.installation, "state": state}
+        return {
+            "kind": "release",
+            "activation_id": release.activation,
+            "installation_guid": release.installation,
+            "state": state,
+        }
     request, _ = documents.read_request(item.document)
-    return {"kind": "request", "product_id": request.product_id, "installation_guid": request.installation, "state": state}
+    return {
+        "kind": "request",
+        "product_id": request.product_id,
+        "installation_guid": request.installation,
+        "state": state,
+    }
 
 
 def _words(entry: Any) -> str:

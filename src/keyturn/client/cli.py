@@ -15,13 +15,23 @@ from keyturn.core.errors import CATALOGUE, KeyturnError
 from keyturn.core.model import ProductName
 from keyturn.edge.terminal import Call, Verb, Verbs, pass_call, warn_about_argv
 
-scope_option = click.option("--scope", type=click.Choice(["system", "user"]), help="Whose store (default: the system's for root).")
+scope_option = click.option(
+    "--scope", type=click.Choice(["system", "user"]), help="Whose store (default: the system's for root)."
+)
 key_file_option = click.option("--key-file", metavar="F", help="Read the product key from a file (KEYTURN_KEY_FILE).")
 
 
 @click.command(cls=Verb)
-@click.option("--check", type=click.Choice(["licensed", "usable"]), is_flag=False, flag_value="licensed", help="Exit 1 unless every product is.")
-@click.option("--within", type=click.IntRange(0), metavar="DAYS", help="With --check: exit 1 if it ends within so many days.")
+@click.option(
+    "--check",
+    type=click.Choice(["licensed", "usable"]),
+    is_flag=False,
+    flag_value="licensed",
+    help="Exit 1 unless every product is.",
+)
+@click.option(
+    "--within", type=click.IntRange(0), metavar="DAYS", help="With --check: exit 1 if it ends within so many days."
+)
 @pass_call
 def status(call: Call, check: str | None = None, within: int | None = None) -> int:
     """Say where every product stands, and the one next step.
@@ -87,7 +97,9 @@ def product_remove(call: Call, slug: str) -> None:
     shelf = choose(call, homes_of(call))
     loaded = load(shelf, machine_of(call))
     if loaded.certificate is not None:
-        raise KeyturnError("usage", f"{loaded.opened.product.title} holds a seat", remedy="Return it first: `keyturn deactivate`.")
+        raise KeyturnError(
+            "usage", f"{loaded.opened.product.title} holds a seat", remedy="Return it first: `keyturn deactivate`."
+        )
     call.confirm(f"{loaded.opened.product.title} is removed from this computer, with its key and its record of grace.")
     shelf.remove()
     call.emit({"removed": str(loaded.name)}, f"{loaded.opened.product.title} is removed.")
@@ -107,7 +119,12 @@ def install_key(call: Call, key: str | None, key_file: str | None) -> None:
     shelf = choose(call, homes_of(call))
     installed = actions.install_key(shelf, key_text(call, key, key_file), machine_of(call))
     call.emit(
-        {"product_id": installed.product_id, "serial": installed.serial, "channel": installed.channel, "partial_key": installed.partial},
+        {
+            "product_id": installed.product_id,
+            "serial": installed.serial,
+            "channel": installed.channel,
+            "partial_key": installed.partial,
+        },
         f"Installed the {installed.channel} key …{installed.partial} ({installed.product_id}).",
     )
     call.next("keyturn activate")
@@ -133,7 +150,9 @@ def remove_key(call: Call) -> None:
     loaded = load(shelf, machine_of(call))
     if loaded.key is None:
         raise KeyturnError("key_missing", f"no product key is installed for {loaded.opened.product.title}")
-    call.confirm(f"The key …{loaded.key.partial} is removed" + (" and its seat returned." if loaded.certificate else "."))
+    call.confirm(
+        f"The key …{loaded.key.partial} is removed" + (" and its seat returned." if loaded.certificate else ".")
+    )
     if loaded.certificate is not None:
         return_seat(call, shelf, machine_of(call), None)
     with shelf.locked():
@@ -155,7 +174,9 @@ def explain(call: Call, code: str | None) -> None:
         return
     found = CATALOGUE.get(code.lower())
     if found is None:
-        raise KeyturnError("not_found", f"there is no error code {code[:40]!r}", remedy="List all with `keyturn explain`.")
+        raise KeyturnError(
+            "not_found", f"there is no error code {code[:40]!r}", remedy="List all with `keyturn explain`."
+        )
     call.emit(found._asdict(), f"{found.code} (exit {found.exit})\n  {found.title}.\n  {found.remedy}")
 
 

@@ -21,11 +21,9 @@ def machine_of(call: Call) -> Machine:
 
 def name_of(shelf: Shelf) -> ProductName | None:
     """The product a shelf is for, verified; ``None`` if its file does not verify."""
-    container = shelf.product()
-    if container is None:
-        return None
     try:
-        return containers.open_product(container).product.name
+        container = shelf.product()
+        return None if container is None else containers.open_product(container).product.name
     except KeyturnError:
         return None
 

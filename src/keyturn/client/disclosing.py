@@ -38,7 +38,13 @@ def disclosure(token: str, loaded: Loaded) -> dict[str, Any]:
             about = {**declared["defaults"], **declared[section][name]}
             fields.append({"field": name, "value": None if reason else value, "unavailable": reason, **about})
     product = loaded.opened.product
-    return {"product": str(product.name), "to": product.service_url, "probe": product.probe_url, "request": token, "fields": fields}
+    return {
+        "product": str(product.name),
+        "to": product.service_url,
+        "probe": product.probe_url,
+        "request": token,
+        "fields": fields,
+    }
 
 
 def disclosure_text(shown: dict[str, Any]) -> str:
@@ -74,7 +80,9 @@ def disclose(call: Call, raw: bool, sent: bool) -> None:
     shelf = choose(call, homes_of(call))
     if sent:
         entries = shelf.sent()
-        text = "\n".join(f"--- {e['what']} at {e['at']}\n>>> sent\n{e['sent']}\n<<< received\n{e['received']}" for e in entries)
+        text = "\n".join(
+            f"--- {e['what']} at {e['at']}\n>>> sent\n{e['sent']}\n<<< received\n{e['received']}" for e in entries
+        )
         call.emit({"exchanges": entries}, text or "Nothing was ever sent.")
         return
     token, loaded = actions.make_request(shelf, machine_of(call))

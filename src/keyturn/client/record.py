@@ -6,9 +6,11 @@ a fresh installation has, and never more.
 
 from __future__ import annotations
 
-from keyturn.client.loading import Loaded
+from keyturn.client.loading import Loaded, load
+from keyturn.client.machine import Machine
 from keyturn.core import jws
 from keyturn.core.documents import Record
+from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
 from keyturn.edge import keystore
 from keyturn.edge.keystore import Signer
@@ -20,20 +22,50 @@ def keep_record(shelf: Shelf, record: Record, signer: Signer) -> None:
     shelf.keep_record(jws.sign(Kind.RECORD, record.claims(), signer.public, signer.sign))
 
 
-def note(shelf: Shelf, loaded: Loaded) -> None:
+def installation(shelf: Shelf, machine: Machine) -> Signer:
+    """The installation's key; made if it is missing, with a new GUID, because then it is another installation."""
+    signer = keystore.load(shelf.installation_key)
+    if signer is None:
+        signer = keystore.create(shelf.installation_key)
+    try:
+        stored = shelf.installation()
+    except KeyturnError:
+        stored = None
+    if stored is None or stored[1] != signer.public:
+        shelf.keep_installation(machine.guid(), signer.public)
+    return signer
+
+
+def note(shelf: Shelf, loaded: Loaded, machine: Machine) -> None:
     """Remember what a look at the store showed, if this account may: the newest time, and since when hardware differs.
 
-    Written only when it says something new (a day, or a change), so that ``status`` is not a write.
+    Written only when it says something new (an hour, or a change), so that ``status`` is not a write. A record that is
+    missing begins anew, or whoever deletes it would have a first day of grace for ever.
+    Raises: KeyturnError ``permission_denied``, ``storage_failed``.
     """
-    record = loaded.record
-    if record is None or loaded.possession != "proven" or not shelf.vault.writable:
+    if not shelf.vault.writable or not (_begins(loaded) or _news(loaded)):
         return
+    with shelf.locked():
+        signer = installation(shelf, machine) if _begins(loaded) else keystore.load(shelf.installation_key)
+        loaded = load(shelf, machine)  # Another process may have written meanwhile.
+        news = _news(loaded)
+        if news is not None and signer is not None:
+            keep_record(shelf, news, signer)
+
+
+def _begins(loaded: Loaded) -> bool:
+    """Without record and certificate there is nothing to lose by making the installation whole."""
+    return loaded.record is None and loaded.certificate is None
+
+
+def _news(loaded: Loaded) -> Record | None:
+    """The record as it should be, if that is something new and this account can sign it."""
+    if loaded.possession != "proven":
+        return None
+    record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
     changed = loaded.tolerance is not None and not loaded.tolerance.same
     wanted = record._replace(
         high_water=max(record.high_water, loaded.now if loaded.now - record.high_water > 3600 else 0),
         changed_at=(record.changed_at or loaded.now) if changed else None,
     )
-    signer = keystore.load(shelf.installation_key)
-    if wanted != record and signer is not None:
-        with shelf.locked():
-            keep_record(shelf, wanted, signer)
+    return None if wanted == loaded.record else wanted

@@ -10,6 +10,7 @@ product's. Nothing is read before the first question, and no question opens a co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from keyturn.client import actions
 from keyturn.client.homes import Homes, open_homes
 from keyturn.client.loading import Loaded, load, status_of
 from keyturn.client.machine import Machine
+from keyturn.client.record import note
 from keyturn.core import containers
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName, State
@@ -203,11 +205,21 @@ class Client:
         return homes.find(self.product)
 
     def _load(self) -> Loaded:
-        """The stored product; a product that is not added yet begins its grace, if its file is at hand."""
+        """The stored product; one that is not added yet, or damaged, begins with the file at hand.
+
+        What was seen is noted where this account may write: a grace that nobody notes would never end.
+        """
         shelf = self._homes().find(self.product)
-        if self._file is not None and shelf.product() is None:
+        try:
+            loaded = load(shelf, self._machine, pin=self.product)
+        except KeyturnError as error:
+            if self._file is None or error.code in ("test_only", "permission_denied", "storage_failed"):
+                raise
             shelf = self._added()
-        return load(shelf, self._machine, pin=self.product)
+            loaded = load(shelf, self._machine, pin=self.product)
+        with suppress(KeyturnError):
+            note(shelf, loaded, self._machine)
+        return loaded
 
     def _status(self, loaded: Loaded) -> Status:
         details = status_of(loaded)

@@ -29,7 +29,7 @@ def show_status(call: Call, check: str | None = None, within: int | None = None)
             entries.append(damaged_status(shelf, error))
             continue
         try:
-            note(shelf, loaded)
+            note(shelf, loaded, machine)
         except KeyturnError as error:
             call.say(f"Could not note the time: {error.detail}")
         entries.append(status_of(loaded))

@@ -39,10 +39,21 @@ def status_text(entries: list[dict[str, Any]]) -> str:
 
 def _paragraph(entry: dict[str, Any]) -> str:
     word, colour = _STATES[entry["state"]]
-    title = entry["name"] + (f" {entry['edition']}" if entry["edition"] else "") + (" (test product)" if entry["test"] else "")
+    title = (
+        entry["name"]
+        + (f" {entry['edition']}" if entry["edition"] else "")
+        + (" (test product)" if entry["test"] else "")
+    )
     lines = [f"{style(title, bold=True)}: {style(word, fg=colour, bold=True)}"]
     if entry["state"] == "licensed":
-        lines.append(row("Valid", f"until {_day(entry['valid_until'])}, {_days(entry['days_left'])}" if entry["valid_until"] else "for ever"))
+        lines.append(
+            row(
+                "Valid",
+                f"until {_day(entry['valid_until'])}, {_days(entry['days_left'])}"
+                if entry["valid_until"]
+                else "for ever",
+            )
+        )
     elif entry["grace_until"]:
         use = "full function" if entry["usable"] else "no function"
         left = _days(entry["days_left"]) if entry["days_left"] else "over"
@@ -53,10 +64,16 @@ def _paragraph(entry: dict[str, Any]) -> str:
             why += f": {hardware.describe(entry['changed'])}"
         lines.append(row("Why", why))
     if entry["product_id"]:
-        lines.append(row("Product ID", entry["product_id"] + (f", key …{entry['partial_key']}" if entry["partial_key"] else "")))
+        lines.append(
+            row("Product ID", entry["product_id"] + (f", key …{entry['partial_key']}" if entry["partial_key"] else ""))
+        )
     if entry["activation_id"]:
         lines.append(row("Activation", f"{entry['activation_id']} by {entry['issuer']}"))
-        weak = "weak: the installation's key alone tells this computer from others" if entry["evidence"] == "weak" else "strong"
+        weak = (
+            "weak: the installation's key alone tells this computer from others"
+            if entry["evidence"] == "weak"
+            else "strong"
+        )
         lines.append(row("Evidence", weak))
     if entry["possession"] == "unproven" and entry["activation_id"]:
         lines.append(row("Possession", "unproven: this account cannot read the installation's key"))

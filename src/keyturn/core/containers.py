@@ -84,7 +84,12 @@ def open_product(value: dict[str, Any], thumbprint: str | None = None) -> Opened
     who that is. Raises: KeyturnError ``publisher_mismatch``, ``trust_invalid``, ``signature_invalid``, ``file_malformed``.
     """
     bundles, document = value.get("bundles"), value.get("product")
-    if not isinstance(bundles, list) or not bundles or not all(isinstance(b, str) for b in bundles) or not isinstance(document, str):
+    if (
+        not isinstance(bundles, list)
+        or not bundles
+        or not all(isinstance(b, str) for b in bundles)
+        or not isinstance(document, str)
+    ):
         raise KeyturnError("file_malformed", "the file lacks its trust bundles or its product")
     chain = trust.verify_chain(bundles, thumbprint or trust.pin_of(bundles[0]))
     kid = jws.read_header(document, Kind.PRODUCT).kid

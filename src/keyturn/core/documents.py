@@ -81,7 +81,11 @@ class Claims:
 
     def names(self, name: str, limit: int = 64) -> tuple[str, ...]:
         value = self._claims.get(name)
-        if not isinstance(value, list) or len(value) > limit or not all(isinstance(i, str) and len(i) <= 60 for i in value):
+        if (
+            not isinstance(value, list)
+            or len(value) > limit
+            or not all(isinstance(i, str) and len(i) <= 60 for i in value)
+        ):
             raise self._fail(name, "a list of names")
         return tuple(value)
 
@@ -334,6 +338,8 @@ def read_product(token: str, chain: Chain, *, role: str) -> ProductFile:
     if product.name.test != (role == "test"):
         raise KeyturnError("trust_invalid", "a test key signs test products only")
     # 3.
-    if not any(bundle.number == product.floor.number and bundle.digest == product.floor.digest for bundle in chain.bundles):
+    if not any(
+        bundle.number == product.floor.number and bundle.digest == product.floor.digest for bundle in chain.bundles
+    ):
         raise KeyturnError("trust_invalid", "the product file asks for a newer trust bundle than it came with")
     return product

@@ -88,7 +88,9 @@ def decide(
         if request.ephemeral and not request.allow_ephemeral:
             return Refused("ephemeral_refused", "this computer shows no hardware identity and its store does not last")
         if terms.weak_evidence == "refuse":
-            return Refused("weak_evidence_refused", "this product is not activated on computers without hardware identity")
+            return Refused(
+                "weak_evidence_refused", "this product is not activated on computers without hardware identity"
+            )
     # 3.
     found = hardware.find_seat(request.pairs, seats, request.activation)
     if found.seat is not None:
@@ -162,4 +164,3 @@ def certificate(
 def returns_allowed(limit: int, terms: Terms) -> int:
     """How many seats of a key may be returned within a year."""
     return limit * terms.returns_per_year
-

@@ -118,7 +118,9 @@ def assemble(signed: bytes, signature: bytes) -> str:
     return f"{signed.decode('ascii')}.{b64u(signature)}"
 
 
-def sign(kind: Kind, claims: Mapping[str, Any], public: bytes, signer: Callable[[bytes], bytes], *, own: bool = False) -> str:
+def sign(
+    kind: Kind, claims: Mapping[str, Any], public: bytes, signer: Callable[[bytes], bytes], *, own: bool = False
+) -> str:
     """Make a token. ``own`` marks a self-signed document, which carries its key."""
     signed = signing_input(kind, thumbprint(public), dumps(claims), public=public if own else None)
     return assemble(signed, signer(signed))

@@ -79,7 +79,11 @@ def check_certificate(held: Held, product: ProductFile, chain: Chain, installati
     # 4.
     asked = jws.verify_own(held.request, Kind.REQUEST)
     request = Request.read(asked.claims())
-    if asked.kid != installation_key or certificate.request != jws.digest(held.request) or request.nonce != certificate.nonce:
+    if (
+        asked.kid != installation_key
+        or certificate.request != jws.digest(held.request)
+        or request.nonce != certificate.nonce
+    ):
         raise KeyturnError("document_foreign", "the certificate answers another request")
     # 5.
     if hardware.commitment(held.vector, held.salt) != certificate.commitment:
@@ -135,11 +139,10 @@ def decide(
     # 5.
     renew_at = None if ends is None else max(certificate.issued_at, ends - terms.remind_days * DAY)
     due = renew_at is not None and now >= renew_at
-    return Standing(
-        State.LICENSED, True, "clock_behind" if behind else None,
-        _REMEDIES["clock_behind"] if behind else "Renew it: `keyturn activate`; the seat is kept, it costs nothing." if due else None,
-        "keyturn activate" if due else None, ends, None, renew_at, tolerance.changed,
-    )  # fmt: skip
+    reason = "clock_behind" if behind else None
+    remedy = _REMEDIES["clock_behind" if behind else "term_ended"] if behind or due else None
+    command = "keyturn activate" if due else None
+    return Standing(State.LICENSED, True, reason, remedy, command, ends, None, renew_at, tolerance.changed)
 
 
 _ACTIVATE = "Activate it: `keyturn activate`."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
@@ -102,7 +102,7 @@ def rfc3339(seconds: int | None) -> str | None:
     """A time for people and JSON: ``2026-11-22T19:00:00Z``; ``None`` stays ``None``."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(min(max(seconds, 0), MAX_TIME), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(min(max(seconds, 0), MAX_TIME), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_rfc3339(text: str) -> int:
@@ -112,7 +112,7 @@ def parse_rfc3339(text: str) -> int:
     except ValueError as error:
         raise KeyturnError("usage", f"{text[:40]!r} is not an RFC 3339 time such as 2026-11-22T19:00:00Z") from error
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
+        moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp())
 
 

@@ -169,7 +169,9 @@ def verify_chain(texts: Sequence[str], thumbprint: str, floor: Floor | None = No
     for text in texts[1:]:
         bundles.append(_verify_bundle(text, bundles[-1]))
     # 4.
-    if floor is not None and not any(bundle.number == floor.number and bundle.digest == floor.digest for bundle in bundles):
+    if floor is not None and not any(
+        bundle.number == floor.number and bundle.digest == floor.digest for bundle in bundles
+    ):
         raise KeyturnError("trust_invalid", f"the chain does not reach bundle {floor.number} of the floor")
     return Chain(thumbprint, tuple(bundles), tuple(texts))
 
@@ -218,7 +220,9 @@ def _require_signatures(tokens: Sequence[str], roots: Mapping[str, bytes], thres
         if kid in roots:
             signed.add(jws.verify(token, Kind.BUNDLE, roots.get).kid)
     if len(signed) < threshold:
-        raise KeyturnError("trust_invalid", f"a trust bundle is signed by {len(signed)} of the {threshold} roots it needs")
+        raise KeyturnError(
+            "trust_invalid", f"a trust bundle is signed by {len(signed)} of the {threshold} roots it needs"
+        )
 
 
 def _parse(claims: Mapping[str, Any], digest: str) -> Bundle:
@@ -228,7 +232,9 @@ def _parse(claims: Mapping[str, Any], digest: str) -> Bundle:
         keys = []
         for item in claims["keys"]:
             public = jws.public_from_jwk(item["jwk"])
-            keys.append(IssuingKey(jws.thumbprint(public), public, str(item["role"]), int(item["nbf"]), int(item["exp"])))
+            keys.append(
+                IssuingKey(jws.thumbprint(public), public, str(item["role"]), int(item["nbf"]), int(item["exp"]))
+            )
         publisher, issued_at = str(claims["publisher"]), int(claims["iat"])
     except (KeyError, TypeError, ValueError) as error:
         raise KeyturnError("trust_invalid", "a trust bundle lacks a part") from error

@@ -100,6 +100,26 @@ def remove(path: AnyPath) -> None:
         raise KeyturnError("storage_failed", f"{path} cannot be deleted: {error.strerror}") from error
 
 
+def open_folders(home: AnyPath, folder: AnyPath) -> None:
+    """Make ``folder`` within ``home`` and let everybody look into both, whatever the umask says.
+
+    Raises: KeyturnError ``storage_failed``, ``permission_denied``.
+    """
+    place = os.path.abspath(folder)
+    try:
+        os.makedirs(place, exist_ok=True)
+        while True:
+            if (os.stat(place).st_mode & 0o055) != 0o055:
+                os.chmod(place, 0o755)  # noqa: S103 - it is the point: every program must be able to check its license
+            if place in (os.path.abspath(home), "/"):
+                return
+            place = os.path.dirname(place)
+    except PermissionError as error:
+        raise KeyturnError("permission_denied", f"{place} may not be changed by this account") from error
+    except OSError as error:
+        raise KeyturnError("storage_failed", f"{place} cannot be made: {error.strerror}") from error
+
+
 def sync_directory(path: AnyPath) -> None:
     """Make names in a directory durable (a rename is not, until its directory is)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

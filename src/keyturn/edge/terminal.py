@@ -18,7 +18,9 @@ __all__ = ["Call", "Verb", "Verbs", "pass_call", "refuse", "run", "warn_about_ar
 
 
 def warn_about_argv(call: Call) -> None:
-    call.say("Warning: a key on the command line can be read by others and stays in the shell's history; use - or --key-file.")
+    call.say(
+        "Warning: a key on the command line can be read by others and stays in the shell's history; use - or --key-file."
+    )
 
 
 def refuse(outcome: Refused) -> NoReturn:

@@ -7,7 +7,7 @@ can replace it later, because clients accept the system's store as well.
 from __future__ import annotations
 
 import ipaddress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,8 +60,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.fromtimestamp(now - DAY, timezone.utc))
-        .not_valid_after(datetime.fromtimestamp(now + days * DAY, timezone.utc))
+        .not_valid_before(datetime.fromtimestamp(now - DAY, UTC))
+        .not_valid_after(datetime.fromtimestamp(now + days * DAY, UTC))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 

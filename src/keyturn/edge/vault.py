@@ -15,7 +15,7 @@ import base64
 import binascii
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from keyturn.core.errors import KeyturnError
@@ -67,7 +67,8 @@ class Vault:
     def shelves(self) -> list[Shelf]:
         """Every product's folder, in order of name."""
         folder = os.path.join(self.home, "products")
-        return [Shelf(self, os.path.join(folder, name)) for name in sorted(os.listdir(folder))] if os.path.isdir(folder) else []
+        names = sorted(name for name in os.listdir(folder) if name[:1] != ".") if os.path.isdir(folder) else []
+        return [Shelf(self, os.path.join(folder, name)) for name in names]
 
     def shelf(self, name: ProductName) -> Shelf:
         return Shelf(self, os.path.join(self.home, "products", folder_name(name)))
@@ -90,8 +91,13 @@ class Shelf:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the product's lock while changing it; the home is marked as a client's first."""
+        """Hold the product's lock while changing it; the home is marked as a client's first.
+
+        Whatever root's umask is, everybody may look into the system's store.
+        """
         files.claim_home(self.vault.home, PROGRAM)
+        if self.vault.scope == "system":
+            files.open_folders(self.vault.home, self.path)
         with files.lock(os.path.join(self.vault.home, "locks", self.name)):
             yield
 
@@ -123,19 +129,30 @@ class Shelf:
         files.write_json(self._place("key.json"), key._asdict())
 
     def remove_key(self) -> None:
-        files.remove(self._place("key.json"))
+        """The secret first: while the public part is there, somebody sees that a key is left to be removed."""
         files.remove(self._place("key.secret"))
+        files.remove(self._place("key.json"))
 
     @property
     def installation_key(self) -> str:
         return self._place("installation.key")
 
     def installation(self) -> tuple[str, bytes] | None:
-        """GUID and raw public key of the installation."""
+        """GUID and raw public key of the installation. Raises: KeyturnError ``store_damaged``."""
         value = files.read_json(self._place("installation.json"), 4096)
         if value is None:
             return None
-        return str(value.get("guid")), _decode(str(value.get("public_key")))
+        guid, public = str(value.get("guid")), _decode(str(value.get("public_key")))
+        if len(public) != 32 or not _is_guid(guid):
+            raise KeyturnError("store_damaged", "the installation's number or key is damaged")
+        return guid, public
+
+    def whole(self) -> bool:
+        """Whether the installation is there and can be read."""
+        try:
+            return self.installation() is not None
+        except KeyturnError:
+            return False
 
     def keep_installation(self, guid: str, public: bytes) -> None:
         files.write_json(self._place("installation.json"), {"guid": guid, "public_key": base64.b64encode(public).decode()})
@@ -181,8 +198,11 @@ class Shelf:
         files.remove(self._place("release.json"))
 
     def records(self) -> list[str]:
-        """The local record and its mirror, as they are; either may be missing or changed."""
-        found = [files.read(path, 65_536) for path in self._record_paths()]
+        """The local record and its mirror, as they are; either may be missing, unreadable or changed."""
+        found = []
+        for path in self._record_paths():
+            with suppress(KeyturnError):
+                found.append(files.read(path, 65_536))
         return [data.decode("utf-8", "replace") for data in found if data is not None]
 
     def keep_record(self, token: str) -> None:
@@ -201,12 +221,13 @@ class Shelf:
     def keep_sent(self, what: str, sent: bytes, received: bytes, now: int) -> None:
         """Append one exchange to the disclosure log; the oldest beyond fifty go."""
         folder = self._place("sent")
-        names = self._sent_names()
-        number = int(names[-1].partition(".")[0]) + 1 if names else 1
         value = {"at": now, "what": what, "sent": sent.decode("utf-8", "replace"), "received": received.decode("utf-8", "replace")}
-        files.write_json(os.path.join(folder, f"{number:06d}.json"), value, files.PRIVATE)
-        for name in names[: max(0, len(names) + 1 - MAX_SENT)]:
-            files.remove(os.path.join(folder, name))
+        with self.locked():  # Two programs that talk at once must not write one number.
+            names = self._sent_names()
+            number = int(names[-1].partition(".")[0]) + 1 if names else 1
+            files.write_json(os.path.join(folder, f"{number:06d}.json"), value, files.PRIVATE)
+            for name in names[: max(0, len(names) + 1 - MAX_SENT)]:
+                files.remove(os.path.join(folder, name))
 
     def sent(self) -> list[dict[str, Any]]:
         """What was sent and received, oldest first."""
@@ -215,19 +236,24 @@ class Shelf:
 
     def _sent_names(self) -> list[str]:
         folder = self._place("sent")
-        return sorted(name for name in os.listdir(folder) if name.endswith(".json")) if os.path.isdir(folder) else []
+        found = os.listdir(folder) if os.path.isdir(folder) else []
+        return sorted(name for name in found if name[:-5].isdigit() and name.endswith(".json"))
 
     def remove(self) -> None:
-        """Delete the whole product, secrets first."""
+        """Delete the whole product, secrets first; what is left then vanishes in one step, a crash or not."""
         import shutil
 
         for name in ("key.secret", "installation.key"):
             files.remove(self._place(name))
+        files.remove(self._record_paths()[1])
+        gone = os.path.join(os.path.dirname(self.path), f".{self.name}.removed")
         try:
-            shutil.rmtree(self.path)
+            shutil.rmtree(gone, ignore_errors=True)
+            os.rename(self.path, gone)
+            files.sync_directory(os.path.dirname(gone))
+            shutil.rmtree(gone)
         except OSError as error:
             raise KeyturnError("storage_failed", f"{self.path} cannot be removed: {error.strerror}") from error
-        files.remove(self._record_paths()[1])
 
 
 def _with_baseline(request: str, vector: dict[str, str], salt: bytes) -> dict[str, Any]:
@@ -239,6 +265,10 @@ def _baseline(value: dict[str, Any]) -> tuple[str, dict[str, str], bytes]:
     if not isinstance(vector, dict) or not all(isinstance(item, str) for item in vector.values()):
         raise KeyturnError("store_damaged", "the stored hardware baseline is damaged")
     return str(value.get("request")), vector, _decode(str(value.get("salt")))
+
+
+def _is_guid(text: str) -> bool:
+    return len(text) == 36 and all(c in "0123456789abcdef-" for c in text)
 
 
 def _decode(text: str) -> bytes:

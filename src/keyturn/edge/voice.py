@@ -35,11 +35,11 @@ class Call:
 
     def emit(self, data: Any, text: str | None = None) -> None:
         """Print the result: ``data`` with ``--json``, else ``text``."""
-        print(json.dumps(data, ensure_ascii=False, indent=2) if self.json or text is None else text)
+        print(json.dumps(data, ensure_ascii=False, indent=2) if self.json or text is None else text)  # noqa: T201 (the voice)
 
     def say(self, text: str) -> None:
         """Tell a person what is going on (stderr)."""
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 (the voice)
 
     def next(self, command: str) -> None:
         """End a success with the next step, on a terminal."""
@@ -125,7 +125,7 @@ def guarded(call: Call, action: Callable[[], object]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the last door: told with a reference, exit 6)
         if call.environ.get("KEYTURN_DEBUG"):
             import traceback
 

@@ -86,9 +86,13 @@ class Line:
                 return Refused(problem.code, problem.detail, problem.retry_after)
             if reply.status >= 500:
                 raise KeyturnError(
-                    "service_unready", f"the service answers {problem.code}: {problem.detail}", retry_after=problem.retry_after
+                    "service_unready",
+                    f"the service answers {problem.code}: {problem.detail}",
+                    retry_after=problem.retry_after,
                 )
             raise problem
         if reply.status != 200 or reply.media_type != "application/json":
-            raise KeyturnError("answer_unexpected", f"{self.product.service_url} answered {reply.status} {reply.media_type}")
+            raise KeyturnError(
+                "answer_unexpected", f"{self.product.service_url} answered {reply.status} {reply.media_type}"
+            )
         return reply.json()

@@ -54,7 +54,9 @@ class Returned(NamedTuple):
 class ActivationService:
     """The service over one opened home and database."""
 
-    def __init__(self, home: ServiceHome, database: Database, *, clock: Callable[[], int], chance: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, home: ServiceHome, database: Database, *, clock: Callable[[], int], chance: Callable[[int], bytes]
+    ) -> None:
         self.home = home
         self.database = database
         self.clock = clock
@@ -108,12 +110,16 @@ class ActivationService:
         if isinstance(proven, Returned):
             returned = proven
             return self.database.write(
-                lambda db: seats.release(db, returned.token, returned.release, returned.thumbprint, returned.terms, self.ids, now)
+                lambda db: seats.release(
+                    db, returned.token, returned.release, returned.thumbprint, returned.terms, self.ids, now
+                )
             )
         key, _ = self.home.signer(trust.role_for(proven.request.product.test), now)
         issuer = Issuer(self.home.settings.publisher, key.kid, self.home.chain.floor)
         return self.database.write(
-            lambda db: seats.record(db, proven.token, proven.request, proven.thumbprint, proven.terms, issuer, self.ids, now)
+            lambda db: seats.record(
+                db, proven.token, proven.request, proven.thumbprint, proven.terms, issuer, self.ids, now
+            )
         )
 
     def answer(self, proven: Proven | Returned, outcome: Intent | int) -> dict[str, Any]:
@@ -181,7 +187,9 @@ class ActivationService:
 
     def mint(self, product: str, channel: Channel, count: int, limit: int, **values: Any) -> list[dict[str, Any]]:
         """Make product keys; see ``catalog.mint``. The keys themselves are in the result and nowhere else."""
-        return catalog.mint(self.database, self.sealer, self.ids, product, channel, count, limit, now=self.clock(), **values)
+        return catalog.mint(
+            self.database, self.sealer, self.ids, product, channel, count, limit, now=self.clock(), **values
+        )
 
     def product_file(self, slug: str) -> dict[str, Any]:
         """The signed product file of ``slug`` as it ships: trust bundles and document. Raises: ``not_found``."""
@@ -220,4 +228,3 @@ class ActivationService:
         if row is None:
             return Refused("product_unknown", f"this service does not know the product {name.slug!r} of that publisher")
         return Terms.read(json.loads(row["terms"]))
-

@@ -54,7 +54,8 @@ def create_product(
     )
     for edition, features in editions.items():
         db.execute(
-            "INSERT INTO edition (product, name, features) VALUES (?, ?, ?)", (name.slug, edition, json.dumps(list(features)))
+            "INSERT INTO edition (product, name, features) VALUES (?, ?, ?)",
+            (name.slug, edition, json.dumps(list(features))),
         )
     seats.write_audit(db, ids, now, "staff", "product.created", name.slug, {"test": name.test, "mode": mode})
 

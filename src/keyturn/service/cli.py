@@ -39,9 +39,15 @@ def service() -> None:
 
 @service.command()
 @click.option("--publisher", required=True, metavar="NAME", help="Who publishes: shown to customers, fixed for ever.")
-@click.option("--url", metavar="URL", default="https://localhost:8443", show_default=True, help="Where clients will reach it.")
-@click.option("--probe-url", metavar="URL", help="The plain-HTTP probe's address, or none (default: the URL's host, port 8080).")
-@click.option("--database", metavar="URL", default="service.db", show_default=True, help="SQLite file, relative to the home.")
+@click.option(
+    "--url", metavar="URL", default="https://localhost:8443", show_default=True, help="Where clients will reach it."
+)
+@click.option(
+    "--probe-url", metavar="URL", help="The plain-HTTP probe's address, or none (default: the URL's host, port 8080)."
+)
+@click.option(
+    "--database", metavar="URL", default="service.db", show_default=True, help="SQLite file, relative to the home."
+)
 @click.option("--if-needed", is_flag=True, help="Do nothing if it is initialised already.")
 @pass_call
 def init(call: Call, publisher: str, url: str, probe_url: str | None, database: str, if_needed: bool) -> None:
@@ -49,19 +55,32 @@ def init(call: Call, publisher: str, url: str, probe_url: str | None, database: 
     path = home_path(call)
     if if_needed and home.settings_file(path).exists():
         done = ServiceHome(path, call.environ)
-        call.emit({"home": str(path), "thumbprint": done.chain.thumbprint, "changed": False}, f"{path} is initialised already.")
+        call.emit(
+            {"home": str(path), "thumbprint": done.chain.thumbprint, "changed": False},
+            f"{path} is initialised already.",
+        )
         return
     if "://" in database and not database.startswith("sqlite:///"):
-        raise KeyturnError("usage", "this version keeps its database in SQLite", remedy="Leave --database out, or give sqlite:///FILE.")
+        raise KeyturnError(
+            "usage", "this version keeps its database in SQLite", remedy="Leave --database out, or give sqlite:///FILE."
+        )
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         raise KeyturnError("usage", f"{url!r} is not an https:// address: licenses travel over TLS only")
     probe = probe_url or f"http://{parts.hostname}:8080/probe"
-    thumbprint = home.initialise(path, publisher=publisher, url=url.rstrip("/"), probe_url=probe, database=database, now=clock.now())
+    thumbprint = home.initialise(
+        path, publisher=publisher, url=url.rstrip("/"), probe_url=probe, database=database, now=clock.now()
+    )
     with opened(call):
         pass  # The schema, so that the first command finds a whole service.
     call.emit(
-        {"home": str(path), "thumbprint": thumbprint, "url": url, "probe_url": None if probe == "none" else probe, "changed": True},
+        {
+            "home": str(path),
+            "thumbprint": thumbprint,
+            "url": url,
+            "probe_url": None if probe == "none" else probe,
+            "changed": True,
+        },
         f"Made the service of {publisher} in {path}.\n"
         f"  Publisher's thumbprint  {thumbprint}\n"
         f"  Keep {path / 'root'} away from this computer: whoever has it *is* the publisher.\n"
@@ -71,8 +90,16 @@ def init(call: Call, publisher: str, url: str, probe_url: str | None, database: 
 
 
 @service.command()
-@click.option("--listen", default=LISTEN, show_default=True, metavar="HOST:PORT", help="HTTPS; port 0 takes a free one.")
-@click.option("--probe-listen", default=PROBE_LISTEN, show_default=True, metavar="HOST:PORT", help="Plain HTTP for the probe, or none.")
+@click.option(
+    "--listen", default=LISTEN, show_default=True, metavar="HOST:PORT", help="HTTPS; port 0 takes a free one."
+)
+@click.option(
+    "--probe-listen",
+    default=PROBE_LISTEN,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Plain HTTP for the probe, or none.",
+)
 @click.option("--tls-cert", metavar="F", help="Certificate chain (PEM) instead of the one made at init.")
 @click.option("--tls-key", metavar="F", help="Its private key (PEM).")
 @click.option("--allow-root", is_flag=True, help="Listen beyond this computer although it runs as root.")
@@ -134,7 +161,9 @@ def status(call: Call) -> None:
         products = running.database.read(catalog.products)
         keys = [k for k in running.home.chain.newest.keys.values() if k.kid in running.home.signers]
         until = max((k.not_after for k in keys), default=0)
-        open_intents = running.database.read(lambda db: db.execute("SELECT count(*) FROM intent WHERE signature IS NULL").fetchone()[0])
+        open_intents = running.database.read(
+            lambda db: db.execute("SELECT count(*) FROM intent WHERE signature IS NULL").fetchone()[0]
+        )
         found = {
             "publisher": running.home.settings.publisher, "thumbprint": running.home.chain.thumbprint,
             "url": running.home.settings.url, "bundle": running.home.chain.newest.number, "products": len(products),
@@ -164,7 +193,10 @@ def issuing_key_list(call: Call) -> None:
         ]  # fmt: skip
     call.emit(
         {"keys": keys},
-        "\n".join(f"  {k['role']:<6} {str(k['from'])[:10]} to {str(k['until'])[:10]}  {'here' if k['here'] else 'sealed with the root'}" for k in keys),
+        "\n".join(
+            f"  {k['role']:<6} {str(k['from'])[:10]} to {str(k['until'])[:10]}  {'here' if k['here'] else 'sealed with the root'}"
+            for k in keys
+        ),
     )
 
 
@@ -190,7 +222,13 @@ def config_show(call: Call, origin: bool) -> None:
     settings, origins = home.read_settings(home_path(call), call.environ)
     values = settings._asdict()
     data = {name: {"value": value, "origin": origins[name]} for name, value in values.items()} if origin else values
-    call.emit(data, "\n".join(f"{n} = {v if v is not None else 'none'}" + (f"  ({origins[n]})" if origin else "") for n, v in values.items()))
+    call.emit(
+        data,
+        "\n".join(
+            f"{n} = {v if v is not None else 'none'}" + (f"  ({origins[n]})" if origin else "")
+            for n, v in values.items()
+        ),
+    )
 
 
 @config.command("set")

@@ -32,6 +32,8 @@ SETTINGS = ("url", "probe_url", "publisher", "database")
 
 
 class Settings(NamedTuple):
+    """What an operator may set, beside what command lines say."""
+
     publisher: str
     url: str
     probe_url: str | None
@@ -77,8 +79,11 @@ class ServiceHome:
     def pepper(self, version: int = 1) -> bytes:
         data = files.read(self.path / "pepper" / str(version), 200)
         if data is None:
-            raise KeyturnError("store_damaged", f"pepper {version} is missing: no product key can be checked without it",
-                               remedy="Restore the pepper folder from its own backup.")
+            raise KeyturnError(
+                "store_damaged",
+                f"pepper {version} is missing: no product key can be checked without it",
+                remedy="Restore the pepper folder from its own backup.",
+            )
         return base64.b64decode(data)
 
     def open_database(self) -> Database:
@@ -96,11 +101,19 @@ def rotate(path: Path, chain: Chain, now: int, *, ahead: int = 2) -> list[Issuin
     """
     sealed = path / "root" / "issuing"
     if not sealed.is_dir():
-        raise KeyturnError("not_found", f"{sealed} is not here", remedy="Bring the root folder from its safe place, rotate, and take it away again.")
+        raise KeyturnError(
+            "not_found",
+            f"{sealed} is not here",
+            remedy="Bring the root folder from its safe place, rotate, and take it away again.",
+        )
     brought = []
-    found = {signer.kid: place for place in sorted(sealed.glob("*.key")) if (signer := keystore.load(place)) is not None}
+    found = {
+        signer.kid: place for place in sorted(sealed.glob("*.key")) if (signer := keystore.load(place)) is not None
+    }
     for role in (trust.ROLE_ISSUE, trust.ROLE_TEST):
-        coming = sorted((k for k in chain.newest.keys.values() if k.role == role and k.not_after > now), key=lambda k: k.not_before)
+        coming = sorted(
+            (k for k in chain.newest.keys.values() if k.role == role and k.not_after > now), key=lambda k: k.not_before
+        )
         for key in coming[:ahead]:
             if key.kid in found:
                 place = found[key.kid]
@@ -122,7 +135,12 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dic
     if data is None:
         raise KeyturnError("not_initialised", f"{path} holds no service")
     stored = tomllib.loads(data.decode())
-    values: dict[str, str | None] = {"url": "https://localhost:8443", "probe_url": None, "publisher": "", "database": "service.db"}
+    values: dict[str, str | None] = {
+        "url": "https://localhost:8443",
+        "probe_url": None,
+        "publisher": "",
+        "database": "service.db",
+    }
     origins = dict.fromkeys(values, "default")
     for name in SETTINGS:
         if name in stored:
@@ -132,7 +150,10 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dic
             values[name], origins[name] = environ[variable], f"environment {variable}"
     probe = values["probe_url"]
     return Settings(
-        str(values["publisher"]), str(values["url"]).rstrip("/"), None if probe in (None, "none") else probe, str(values["database"])
+        str(values["publisher"]),
+        str(values["url"]).rstrip("/"),
+        None if probe in (None, "none") else probe,
+        str(values["database"]),
     ), origins
 
 
@@ -168,8 +189,11 @@ def initialise(path: Path, *, publisher: str, url: str, probe_url: str | None, d
     path.mkdir(parents=True, exist_ok=True)
     os.chmod(path, 0o700)
     if (path / "root").exists():
-        raise KeyturnError("already_exists", f"{path / 'root'} exists from an attempt that was cut short",
-                           remedy="Remove the folder if nothing was made with it, then init again.")
+        raise KeyturnError(
+            "already_exists",
+            f"{path / 'root'} exists from an attempt that was cut short",
+            remedy="Remove the folder if nothing was made with it, then init again.",
+        )
     # 1.
     root = keystore.create(path / "root" / "root-1.key")
     os.chmod(path / "root", 0o700)

@@ -59,7 +59,9 @@ def key_of(row: Row) -> Key:
     )  # fmt: skip
 
 
-def consider(db: Connection, request: Request, thumbprint: str, terms: Terms, *, new_activation: str, now: int) -> Grant | Refused:
+def consider(
+    db: Connection, request: Request, thumbprint: str, terms: Terms, *, new_activation: str, now: int
+) -> Grant | Refused:
     """Look up the seats that share hardware with the request, and decide. Changes nothing."""
     row = find_key(db, str(request.product), request.serial)
     if row is None:
@@ -161,13 +163,23 @@ def record(
         (request.serial, name, decision.activation, decision.how, issuer.kid, jws.dumps(content.claims()),
          json.dumps(dict(request.facts), sort_keys=True), now),
     )  # fmt: skip
-    write_audit(db, ids, now, "installation", f"activation.{decision.how}", request.product_id, {"activation": decision.activation})
+    write_audit(
+        db,
+        ids,
+        now,
+        "installation",
+        f"activation.{decision.how}",
+        request.product_id,
+        {"activation": decision.activation},
+    )
     intent = _intent(db, request.serial, name)
     assert intent is not None
     return intent
 
 
-def release(db: Connection, token: str, document: Release, thumbprint: str, terms: Terms, ids: Ids, now: int) -> int | Refused:
+def release(
+    db: Connection, token: str, document: Release, thumbprint: str, terms: Terms, ids: Ids, now: int
+) -> int | Refused:
     """Give a seat back; the result is when it was given back. Said twice, it is done once.
 
     1. A release that was carried out already is answered as the first time.
@@ -205,7 +217,9 @@ def release(db: Connection, token: str, document: Release, thumbprint: str, term
         "INSERT INTO release (serial, activation, document, released_at) VALUES (?, ?, ?, ?)",
         (document.serial, document.activation, token, now),
     )
-    write_audit(db, ids, now, "installation", "activation.released", str(document.serial), {"activation": document.activation})
+    write_audit(
+        db, ids, now, "installation", "activation.released", str(document.serial), {"activation": document.activation}
+    )
     return now
 
 
@@ -232,7 +246,9 @@ def open_intents(db: Connection, limit: int = 1000) -> list[Intent]:
     return [_as_intent(row) for row in rows]
 
 
-def write_audit(db: Connection, ids: Ids, now: int, actor: str, action: str, subject: str, detail: dict[str, Any]) -> None:
+def write_audit(
+    db: Connection, ids: Ids, now: int, actor: str, action: str, subject: str, detail: dict[str, Any]
+) -> None:
     db.execute(
         "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?, ?)",
         (ids.uuid7(now), now, actor, action, subject, json.dumps(detail, sort_keys=True)),
@@ -273,6 +289,7 @@ def _moves(db: Connection, serial: int, activation: str) -> list[int]:
 
 def _limit(row: Row, request: Request) -> Refused:
     seats = "its only seat is" if row["seat_limit"] == 1 else f"all {row['seat_limit']} seats are"
-    return Refused("limit_reached", f"product key {request.product_id}: {seats} taken by another computer" + ("s" if row["seat_limit"] > 1 else ""))
-
-
+    return Refused(
+        "limit_reached",
+        f"product key {request.product_id}: {seats} taken by another computer" + ("s" if row["seat_limit"] > 1 else ""),
+    )

@@ -69,14 +69,47 @@ def product() -> None:
 @click.argument("slug")
 @click.option("--name", help="What customers read.")
 @click.option("--edition", "editions", multiple=True, metavar="E", help="An edition; the first is the default.")
-@click.option("--feature", "features", multiple=True, metavar="F[:E,…]", help="A feature, of all editions or of those named.")
-@click.option("--grace", type=click.IntRange(0, 3650), default=30, show_default=True, metavar="DAYS", help="Full function without activation.")
+@click.option(
+    "--feature", "features", multiple=True, metavar="F[:E,…]", help="A feature, of all editions or of those named."
+)
+@click.option(
+    "--grace",
+    type=click.IntRange(0, 3650),
+    default=30,
+    show_default=True,
+    metavar="DAYS",
+    help="Full function without activation.",
+)
 @click.option("--terms", "terms_url", metavar="URL", help="Where the license terms are.")
-@click.option("--threshold", type=click.IntRange(1), default=5, show_default=True, help="Computers before an activation host serves.")
-@click.option("--count-group", default="all", show_default=True, help="Which computers count together for the threshold.")
-@click.option("--weak", type=click.Choice(WEAK), default="term", show_default=True, help="What computers without hardware identity get.")
-@click.option("--mode", type=click.Choice(MODES), default="warn", show_default=True, help="When the grace is over: enforce, warn or advise.")
-@click.option("--test", is_flag=True, help="A test product: other computers and clocks can be pretended; part of its name for ever.")
+@click.option(
+    "--threshold",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Computers before an activation host serves.",
+)
+@click.option(
+    "--count-group", default="all", show_default=True, help="Which computers count together for the threshold."
+)
+@click.option(
+    "--weak",
+    type=click.Choice(WEAK),
+    default="term",
+    show_default=True,
+    help="What computers without hardware identity get.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="warn",
+    show_default=True,
+    help="When the grace is over: enforce, warn or advise.",
+)
+@click.option(
+    "--test",
+    is_flag=True,
+    help="A test product: other computers and clocks can be pretended; part of its name for ever.",
+)
 @pass_call
 def product_create(
     call: Call, slug: str, name: str | None, editions: tuple[str, ...], features: tuple[str, ...], grace: int,
@@ -166,10 +199,18 @@ def product_export(call: Call, slug: str, output: str) -> None:
         value = s.product_file(slug)
         settings = s.home.settings
     files.write_json(Path(output), value)
-    found = {"file": output, "product": containers.open_product(value).product.name.__str__(), "url": settings.url, "probe_url": settings.probe_url}
+    found = {
+        "file": output,
+        "product": containers.open_product(value).product.name.__str__(),
+        "url": settings.url,
+        "probe_url": settings.probe_url,
+    }
     call.emit(found, f"Wrote {output}; it sends customers to {settings.url}.")
     if urlsplit(settings.url).hostname in ("localhost", "127.0.0.1", "::1"):
-        call.say("Warning: that address is this computer itself. Before you ship: keyturn service config set url URL, then export again.")
+        call.say(
+            "Warning: that address is this computer itself."
+            " Before you ship: keyturn service config set url URL, then export again."
+        )
 
 
 @click.group(cls=Verbs)
@@ -178,7 +219,12 @@ def key() -> None:
 
 
 @key.command("mint")
-@click.option("--channel", type=click.Choice([c.value for c in Channel if c is not Channel.OEM]), default="retail", show_default=True)
+@click.option(
+    "--channel",
+    type=click.Choice([c.value for c in Channel if c is not Channel.OEM]),
+    default="retail",
+    show_default=True,
+)
 @click.option("--org", metavar="O", help="The organization (needed for mak).")
 @click.option("--edition", metavar="E", help="The edition (default: the product's first).")
 @click.option("--feature", "features", multiple=True, metavar="F", help="A feature beyond the edition's.")
@@ -187,7 +233,9 @@ def key() -> None:
 @click.option("--limit", type=click.IntRange(1), default=1, show_default=True, help="Seats per key.")
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How many keys.")
 @click.option("--note", default="", help="A remark for your staff.")
-@click.option("-o", "--output", metavar="F.json|csv|txt", help="Write the keys to a file (mode 0600) instead of the screen.")
+@click.option(
+    "-o", "--output", metavar="F.json|csv|txt", help="Write the keys to a file (mode 0600) instead of the screen."
+)
 @pass_call
 def key_mint(
     call: Call, channel: str, org: str | None, edition: str | None, features: tuple[str, ...], term: int | None,
@@ -232,7 +280,10 @@ def key_list(call: Call) -> None:
     """List keys by their public part (of --product, or all)."""
     with opened(call) as s:
         found = [_dated(row) for row in s.database.read(lambda db: catalog.keys(db, call.product))]
-    call.emit({"keys": found}, _table(found, ("product_id", "partial_key", "organization", "edition", "used", "limit", "blocked")))
+    call.emit(
+        {"keys": found},
+        _table(found, ("product_id", "partial_key", "organization", "edition", "used", "limit", "blocked")),
+    )
 
 
 @key.command("show")
@@ -294,7 +345,10 @@ def activation_list(call: Call, serial: int | None) -> None:
     """List activations, oldest first."""
     with opened(call) as s:
         found = [_dated(a) for a in s.database.read(lambda db: catalog.activations(db, serial))]
-    call.emit({"activations": found}, _table(found, ("activation_id", "product_id", "seat", "evidence", "activated_at", "ended_by")))
+    call.emit(
+        {"activations": found},
+        _table(found, ("activation_id", "product_id", "seat", "evidence", "activated_at", "ended_by")),
+    )
 
 
 @activation.command("show")
@@ -339,7 +393,11 @@ def answer(call: Call, file: str) -> None:
                 else:
                     items[index] = item._replace(answer=outcome)
                 files.write_json(Path(file), containers.exchange(opened_product, items))
-    found = {"file": file, "answered": sum(i.answer is not None for i in items), "refused": sum(i.refused is not None for i in items)}
+    found = {
+        "file": file,
+        "answered": sum(i.answer is not None for i in items),
+        "refused": sum(i.refused is not None for i in items),
+    }
     call.emit(found, f"{found['answered']} answered, {found['refused']} refused; {file} holds the answers.")
 
 
@@ -349,7 +407,9 @@ def _dated(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(row: dict[str, Any]) -> str:
-    return "\n".join(f"  {name.replace('_', ' '):<15} {'–' if value in (None, '') else value}" for name, value in row.items())
+    return "\n".join(
+        f"  {name.replace('_', ' '):<15} {'–' if value in (None, '') else value}" for name, value in row.items()
+    )
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:

@@ -45,7 +45,9 @@ class Publisher:
     def __init__(self, folder: Path, clock: Clock, *, name: str = "Test Publisher") -> None:
         self.folder = folder
         self.clock = clock
-        home.initialise(folder, publisher=name, url="https://service.invalid", probe_url=None, database="service.db", now=clock())
+        home.initialise(
+            folder, publisher=name, url="https://service.invalid", probe_url=None, database="service.db", now=clock()
+        )
         self.home = ServiceHome(folder, {})
         self.database = self.home.open_database()
         self.service = ActivationService(self.home, self.database, clock=clock, chance=Chance(name))
@@ -64,10 +66,22 @@ class Publisher:
     ) -> bytes:  # fmt: skip
         """Create a product and return its file, as it ships. ``terms`` are those of ``core.terms``."""
         name = ProductName(trust.pin_of(self.home.chain.texts[0]), slug, test)
-        table = {"standard": []} if editions is None else {edition: list(features) for edition, features in editions.items()}
+        table = (
+            {"standard": []}
+            if editions is None
+            else {edition: list(features) for edition, features in editions.items()}
+        )
         self.database.write_now(
             lambda db: catalog.create_product(
-                db, name, slug.title(), table, Terms(**terms), mode=mode, terms_url=None, ids=self.service.ids, now=self.clock()
+                db,
+                name,
+                slug.title(),
+                table,
+                Terms(**terms),
+                mode=mode,
+                terms_url=None,
+                ids=self.service.ids,
+                now=self.clock(),
             )
         )
         return self.export(slug)
@@ -79,7 +93,9 @@ class Publisher:
         """Mint one key and return its text."""
         return str(self.mint_all(slug, channel=channel, limit=limit, **values)[0]["key"])
 
-    def mint_all(self, slug: str = "sample", *, channel: str = "retail", limit: int = 1, count: int = 1, **values: Any) -> list[dict[str, Any]]:
+    def mint_all(
+        self, slug: str = "sample", *, channel: str = "retail", limit: int = 1, count: int = 1, **values: Any
+    ) -> list[dict[str, Any]]:
         if channel == "mak" and "organization" not in values:
             values["organization"] = "testers"
             if not self.database.read(catalog.organizations):
@@ -96,7 +112,9 @@ class Publisher:
 class DirectLine(Line):
     """A line to the service without a network in between; the same steps, the same answers and refusals."""
 
-    def __init__(self, service: ActivationService, product: ProductFile, recorder: Callable[[str, bytes, bytes], None] | None) -> None:
+    def __init__(
+        self, service: ActivationService, product: ProductFile, recorder: Callable[[str, bytes, bytes], None] | None
+    ) -> None:
         super().__init__(product, {})
         self._service = service
         self._keep = recorder
