@@ -118,7 +118,7 @@ SALT = seed("salt")[:16]
 
 
 def keys_vectors(world: World) -> dict[str, Any]:
-    found = []
+    found: list[dict[str, Any]] = []
     for channel, serial in ((Channel.RETAIL, 0), (Channel.RETAIL, 82_026_407), (Channel.MAK, 1), (Channel.HOST, 2**27),
                             (Channel.CLIENT, 123_456_789), (Channel.OEM, 2**28 - 1)):  # fmt: skip
         made = productkey.make(channel, serial, seed(f"secret {serial}")[:10])
@@ -145,9 +145,11 @@ def keys_vectors(world: World) -> dict[str, Any]:
 
 def thumbprints(world: World) -> dict[str, Any]:
     rfc = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
-    found = [{"story": "RFC 8037, appendix A.3", "public": rfc, "thumbprint": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"}]
-    for who in (*world.roots, world.issuer, world.next, world.tester, world.installation):
-        found.append({"story": who.name, "public": who.public.hex(), "thumbprint": who.kid})
+    found = [
+        {"story": "RFC 8037, appendix A.3", "public": rfc, "thumbprint": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"}
+    ]
+    owners = (*world.roots, world.issuer, world.next, world.tester, world.installation)
+    found += [{"story": who.name, "public": who.public.hex(), "thumbprint": who.kid} for who in owners]
     return {"provenance": PROVENANCE, "thumbprints": found}
 
 
@@ -167,7 +169,8 @@ def hardware_vectors(world: World) -> dict[str, Any]:
             "story": story, "product": str(world.product), "anchors": dict(reading.anchors),
             "components": dict(reading.components), "pairs": hardware.pairs(reading.anchors, world.product),
             "tags": hardware.component_tags(reading, world.product), "vector": vector, "salt": SALT.hex(),
-            "commitment": hardware.commitment(vector, SALT), "evidence": hardware.evidence(hardware.pairs(reading.anchors, world.product)),
+            "commitment": hardware.commitment(vector, SALT),
+            "evidence": hardware.evidence(hardware.pairs(reading.anchors, world.product)),
         })  # fmt: skip
     return {"provenance": PROVENANCE, "scheme": hardware.SCHEME, "computers": found}
 
@@ -210,10 +213,13 @@ def documents(world: World) -> dict[str, Any]:
     later = certificate_of(world, request, token, T0 + 80 * DAY)
     tested = certificate_of(world, test_request, test_token, T0 + 11 * DAY)
     signed = issued(Kind.CERTIFICATE, certificate.claims(), world.issuer)
-    release = Release(world.product, request.serial, certificate.activation, request.installation, jws.digest(signed), T0 + 20 * DAY)
+    release = Release(
+        world.product, request.serial, certificate.activation, request.installation, jws.digest(signed), T0 + 20 * DAY
+    )
     record = Record(world.product, request.installation, T0 + 9 * DAY, T0 + 20 * DAY, None, 1, "succeeded")
     rows = [
-        ("product", "the product file as it ships", "issue", issued(Kind.PRODUCT, world.product_file(world.product).claims(), world.issuer)),
+        ("product", "the product file as it ships", "issue", 
+         issued(Kind.PRODUCT, world.product_file(world.product).claims(), world.issuer)),
         ("test-product", "a test product's file, by the key with role test", "test",
          issued(Kind.PRODUCT, world.product_file(world.test_product).claims(), world.tester)),
         ("request", "a request for an activation, signed by the installation", "own", token),

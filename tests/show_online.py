@@ -25,7 +25,9 @@ THEMES = ("house", "evidence", "facts", "seats", "mistakes", "network", "wheel")
 def main() -> int:
     parser = argparse.ArgumentParser(description="Walk the list against the real programs.")
     parser.add_argument("--only", default="", metavar="WORD", help="only items whose title holds WORD")
-    parser.add_argument("--fresh-clone", action="store_true", help="also make demo and make test in a fresh clone (slow)")
+    parser.add_argument(
+        "--fresh-clone", action="store_true", help="also make demo and make test in a fresh clone (slow)"
+    )
     parser.add_argument("--traceback", action="store_true", help="show where an item failed")
     options = parser.parse_args()
     for theme in THEMES:

@@ -4,6 +4,7 @@ A row: its story, the situation it starts from (``contract_world``), the command
 come of it. Every row is run with ``--json``; one that fails, or only reads, is run as a person would run it too.
 """
 
+# ruff: noqa: E501 (the contract is a table: a row may be as long as its line)
 from __future__ import annotations
 
 import json as jsons

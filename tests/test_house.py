@@ -136,6 +136,7 @@ def test_two(): pass
 def trial(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run two tests under this project's conftest.py, one of which needs a program that nobody has."""
     shutil.copy(Path(__file__).with_name("conftest.py"), folder / "conftest.py")
+    shutil.copy(Path(__file__).with_name("worlds.py"), folder / "worlds.py")
     (folder / "test_trial.py").write_text(TRIAL, "utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  needs: x\n", "utf-8")
     clean = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("PYTEST")}

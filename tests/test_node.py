@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,16 @@ TOKENS = {item["name"]: item["token"] for item in VECTORS["documents"]}
 
 def verify(certificate: Path, trust: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["node", str(NODE / "verify.mjs"), str(certificate), str(trust), *more], capture_output=True, text=True, timeout=60, check=False
+        ["node", str(NODE / "verify.mjs"), str(certificate), str(trust), *more],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, dict[str, Any]]]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
     """A real computer's certificate and trust bundles, exported by the real program, and its status."""
     folder = tmp_path_factory.mktemp("node")
     publisher = Publisher(folder / "publisher")
@@ -37,11 +40,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, P
     certificate, trust = folder / "c.ktcert", folder / "t.kttrust"
     home("export", "certificate", "-o", str(certificate)).ok()
     home("export", "trust", "-o", str(trust)).ok()
-    yield certificate, trust, entry
+    return certificate, trust, entry
 
 
 def test_node_verifies_an_exported_certificate(exported: tuple[Path, Path, dict[str, Any]]) -> None:
-    """jose accepts the certificate and reads in it what ``status`` says."""
+    """Jose accepts the certificate and reads in it what ``status`` says."""
     certificate, trust, entry = exported
     done = verify(certificate, trust, entry["product"].partition("/")[0])
     assert done.returncode == 0, done.stderr
@@ -52,7 +55,7 @@ def test_node_verifies_an_exported_certificate(exported: tuple[Path, Path, dict[
 
 
 def test_node_verifies_the_golden_chain(tmp_path: Path) -> None:
-    """jose follows the recorded chain from one root to two of three, and accepts a later issuing key."""
+    """Jose follows the recorded chain from one root to two of three, and accepts a later issuing key."""
     trust = _write_trust(tmp_path, VECTORS["chain"]["bundles"])
     certificate = tmp_path / "c.ktcert"
     for name in ("certificate", "certificate-next-key", "test-certificate"):
@@ -62,7 +65,9 @@ def test_node_verifies_the_golden_chain(tmp_path: Path) -> None:
 
 def _write_trust(folder: Path, bundles: list[str]) -> Path:
     path = folder / "t.kttrust"
-    path.write_text(json.dumps({"keyturn": "trust", "v": 1, "thumbprint": VECTORS["chain"]["thumbprint"], "bundles": bundles}))
+    path.write_text(
+        json.dumps({"keyturn": "trust", "v": 1, "thumbprint": VECTORS["chain"]["thumbprint"], "bundles": bundles})
+    )
     return path
 
 
@@ -83,7 +88,10 @@ def test_node_refuses_a_tampered_certificate(exported: tuple[Path, Path, dict[st
         assert done.stderr.startswith("not verified: ")
 
 
-@pytest.mark.parametrize("name", ["other-publisher", "one-too-few", "root-twice", "old-root-missing", "retired-root", "gap", "bundle-signature"])
+@pytest.mark.parametrize(
+    "name",
+    ["other-publisher", "one-too-few", "root-twice", "old-root-missing", "retired-root", "gap", "bundle-signature"],
+)
 def test_node_refuses_a_chain_that_we_refuse(name: str, tmp_path: Path) -> None:
     """The oracle and our reader agree on what no chain is."""
     cases = json.loads((Path(__file__).parent / "vectors" / "refused.json").read_text())["refused"]

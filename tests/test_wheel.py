@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,19 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WheelEnvironment]:
-    yield wheel_env.make(tmp_path_factory.mktemp("wheel"))
+def alone(tmp_path_factory: pytest.TempPathFactory) -> WheelEnvironment:
+    return wheel_env.make(tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_holds_everything_below_the_package_and_nothing_else(alone: WheelEnvironment) -> None:
     """Types, declarations, schema and recorded computers travel; tests and caches do not."""
     names = set(zipfile.ZipFile(alone.wheel).namelist())
     source = REPOSITORY / "src"
-    expected = {str(path.relative_to(source)) for path in (source / "keyturn").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    expected = {
+        str(path.relative_to(source))
+        for path in (source / "keyturn").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert {name for name in names if not name.partition("/")[0].endswith(".dist-info")} == expected
     assert {"keyturn/py.typed", "keyturn/privacy.toml"} <= names
 
@@ -58,10 +61,13 @@ def test_the_client_works(alone: WheelEnvironment, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("json_too", [False, True], ids=["text", "json"])
 @pytest.mark.parametrize(
-    "line", ["service run", "service init --publisher X", "service status", "service key mint --product s", "service --home h run",
+    "line", ["service run", "service init --publisher X", "service status", "service key mint --product s",
+             "service --home h run",
              "service --help", "demo", "demo --keep"],
 )  # fmt: skip
-def test_a_servers_verb_answers_with_the_line_that_installs_it(alone: WheelEnvironment, tmp_path: Path, line: str, json_too: bool) -> None:
+def test_a_servers_verb_answers_with_the_line_that_installs_it(
+    alone: WheelEnvironment, tmp_path: Path, line: str, json_too: bool
+) -> None:
     """No traceback: exit 2, and the pip line."""
     result = run([*(["--json"] if json_too else []), *line.split()], cwd=tmp_path, keyturn=alone.keyturn)
     assert_install_line(result, line.split()[0])

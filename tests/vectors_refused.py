@@ -4,6 +4,7 @@ Each case is true but for one thing: the signature holds (where the fault is not
 check named in the story can refuse it.
 """
 
+# ruff: noqa: E501 (a table: a case may be as long as its line)
 from __future__ import annotations
 
 import json
@@ -68,7 +69,11 @@ def _spelling(world: World, tokens: dict[str, str]) -> list[Case]:
         ("kid-number", "the key named by a number", signed(kid=7)),
         ("crit", "a critical extension", signed(crit=["exp"], exp=1)),
         ("crit-empty", "an empty list of critical extensions", signed(crit=[])),
-        ("header-duplicate", "the algorithm twice in the header", issuer.raw(b'{"alg":"none",' + jws.dumps(header)[1:], payload)),
+        (
+            "header-duplicate",
+            "the algorithm twice in the header",
+            issuer.raw(b'{"alg":"none",' + jws.dumps(header)[1:], payload),
+        ),
         ("header-array", "a header that is a list", issuer.raw(b"[]", payload)),
         ("four-parts", "four parts", f"{good}.{tail}"),
         ("two-parts", "two parts", f"{head}.{body}"),
@@ -125,9 +130,15 @@ def _claims(world: World, tokens: dict[str, str]) -> list[Case]:
         ("boolean", "true instead of a number", text.replace('"seat":1', '"seat":true')),
         ("no-holder", "no holder", text.replace('"jkt"', '"jkx"')),
         ("channel", "a channel that does not exist", text.replace('"channel":"retail"', '"channel":"vip"')),
-        ("test-contradiction", "marked as a test, for a product that is none", text.replace('"test":false', '"test":true')),
+        (
+            "test-contradiction",
+            "marked as a test, for a product that is none",
+            text.replace('"test":false', '"test":true'),
+        ),
     ]
-    return [_case(name, story, "certificate", "document_malformed", token=signed(changed)) for name, story, changed in rows]
+    return [
+        _case(name, story, "certificate", "document_malformed", token=signed(changed)) for name, story, changed in rows
+    ]
 
 
 def _trusted(world: World, tokens: dict[str, str]) -> list[Case]:
@@ -211,7 +222,14 @@ def _bundles(world: World) -> list[Case]:
     def chain(name: str, story: str, code: str, bundles: list[str], **more: Any) -> Case:
         return _case(name, story, "chain", code, bundles=bundles, thumbprint=pin, **more)
 
-    def made(number: int, before: str | None, threshold: int, roots: list[Any], signers: list[Any], more: list[IssuingKey] | None = None) -> str:
+    def made(
+        number: int,
+        before: str | None,
+        threshold: int,
+        roots: list[Any],
+        signers: list[Any],
+        more: list[IssuingKey] | None = None,
+    ) -> str:
         return world.bundle(number, before, threshold, roots, keys if more is None else more, signers=signers)
 
     false_first = made(1, None, 1, [stranger], [stranger])
@@ -263,8 +281,8 @@ def _bundles(world: World) -> list[Case]:
 
 def _foreign(world: World, tokens: dict[str, str]) -> list[Case]:
     """True documents in the wrong place."""
-    from make_vectors import READING, SALT, certificate_of, request_of
     from keyturn.core import hardware
+    from make_vectors import READING, SALT, certificate_of, request_of
 
     vector = hardware.vector(READING, world.product)
     other_request = world.own(Kind.REQUEST, request_of(world, world.product, "two").claims())
@@ -300,7 +318,6 @@ def _typed() -> list[Case]:
     """Product keys that are none. The key that is mistyped is the second of ``product-keys.json``."""
     from keyturn.core import productkey
     from keyturn.core.model import Channel
-
     from make_vectors import seed
 
     text = productkey.make(Channel.RETAIL, 82_026_407, seed("secret 82026407")[:10]).text
@@ -314,6 +331,12 @@ def _typed() -> list[Case]:
         ("key-endless", "a whole book", "A" * 300, "key_malformed", None),
         ("key-zeros", "a key of zeros alone", "-".join(["00000"] * 5), "key_malformed", None),
         ("key-wrong-symbol", "one wrong symbol in group 3", wrong, "key_mistyped", [3]),
-        ("key-swapped", "two neighbours of group 2 changed places (a pair in group 3 would explain it too)", swapped, "key_mistyped", [2, 3]),
+        (
+            "key-swapped",
+            "two neighbours of group 2 changed places (a pair in group 3 would explain it too)",
+            swapped,
+            "key_mistyped",
+            [2, 3],
+        ),
     ]
     return [_case(name, story, "key", code, text=value, groups=groups) for name, story, value, code, groups in rows]

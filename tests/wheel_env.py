@@ -39,6 +39,8 @@ def make(folder: Path) -> WheelEnvironment:
 
 def _call(command: list[str]) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KEYTURN"))}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=REPOSITORY, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=REPOSITORY, env=environment
+    )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-1500:]}\n{done.stderr[-1500:]}"
     return done.stdout

@@ -63,7 +63,8 @@ def _check_mechanics(home: Home, key: dict[str, Any], header: dict[str, Any], cl
     vector = json.dumps(pending["vector"], sort_keys=True, separators=(",", ":")).encode()
     test = claims["product"].endswith("+test")
     expected = {
-        "v": 1, "test": test, "scheme": 1, "state": 2, "previous": None, "activation": None, "bundle": 1, "allow_ephemeral": False,
+        "v": 1, "test": test, "scheme": 1, "state": 2, "previous": None, "activation": None, "bundle": 1,
+        "allow_ephemeral": False,
         "installation": installation["guid"], "product_id": key["product_id"], "serial": key["serial"],
         "commitment": readings.b64u(hashlib.sha256(salt + vector).digest()),
         "key_proof": readings.key_proof(key["key"], claims["product"], key["serial"], thumbprint, claims["nonce"]),
@@ -95,7 +96,8 @@ def real_request(stage: Stage) -> str:
         assert not secret or len(secret) < 12 or secret not in text, f"{name} is in the request"
     pairs = sum(len(tags) for tags in claims["pairs"].values())
     return (
-        f"as {readings.account()}: {fields} declared fields, all present; {known} facts equal, {missing} unavailable with a reason; "
+        f"as {readings.account()}: {fields} declared fields, all present; {known} facts equal, "
+        f"{missing} unavailable with a reason; "
         f"vm {claims['vm']}, container {claims['container']}, {pairs} pairs, {len(claims['tags'])} tags; {len(token)} bytes"
     )
 
@@ -116,9 +118,15 @@ def recorded_request(stage: Stage) -> str:
     volume = "6a1f0d52-7f5c-4b7e-9b7e-2d1c0a9f8e77"
     assert claims["tags"]["volume"] == readings.component_tag("volume", volume, claims["product"], 4)
     assert claims["tags"]["disk"] == readings.component_tag("disk", values["disk"], claims["product"], 3)
-    for value in (*values.values(), volume, text_of(sysroot / "etc/machine-id"), text_of(sysroot / "sys/class/dmi/id/product_serial")):
+    for value in (
+        *values.values(),
+        volume,
+        text_of(sysroot / "etc/machine-id"),
+        text_of(sysroot / "sys/class/dmi/id/product_serial"),
+    ):
         assert value.lower() not in (token + json.dumps(claims)).lower(), "a raw identifier is in the request"
-    return f"{fields} fields; {known} facts equal, {missing} not reported; {len(expected)} pairs and 2 tags equal; no raw identifier in it"
+    figures = f"{known} facts equal, {missing} not reported; {len(expected)} pairs and 2 tags equal"
+    return f"{fields} fields; {figures}; no raw identifier in it"
 
 
 def text_of(path: Path) -> str:
@@ -135,7 +143,9 @@ def raw_is_wire(stage: Stage) -> str:
         again = home("disclose", "--raw").out
         events: list[wire.Event] = []
         with wire.ears(
-            wire.Ear("service", line.https, events, wire.forwarding(line.publisher.port), wire.tls(line.publisher.home)),
+            wire.Ear(
+                "service", line.https, events, wire.forwarding(line.publisher.port), wire.tls(line.publisher.home)
+            ),
             wire.Ear("probe", line.probe, events, wire.status(204)),
         ):
             home("activate", "--yes").ok()
@@ -168,6 +178,9 @@ def by_file(stage: Stage) -> str:
         entry = offline("import", file).ok().product
         assert not (offline.shelf / "sent").exists(), "the offline computer talked to somebody"
         own = ("installation_guid", "via")  # Another installation of the same seat, and how it came.
-        assert {n: v for n, v in entry.items() if n not in own} == {n: v for n, v in reference.items() if n not in own}, (entry, reference)
+        assert {n: v for n, v in entry.items() if n not in own} == {
+            n: v for n, v in reference.items() if n not in own
+        }, (entry, reference)
         assert offline.status() == entry
-    return f"both: {reference['state']}, same activation {reference['activation_id'][:13]}…, same status but for the installation's GUID"
+    name = f"{reference['activation_id'][:13]}…"
+    return f"both: {reference['state']}, same activation {name}, same status but for the installation's GUID"

@@ -76,4 +76,5 @@ def install_key_untouched(stage: Stage) -> str:
         assert text not in result.out + result.err, "the error shows the key"
         assert files_below(home.path) == before, "a file changed"
     assert home.status()["state"] == "licensed"
-    return f"{SAMPLE} processes with the service stopped: exit 4 each, {len(before)} files byte for byte as before, still licensed"
+    files = f"{len(before)} files byte for byte as before"
+    return f"{SAMPLE} processes with the service stopped: exit 4 each, {files}, still licensed"

@@ -33,12 +33,24 @@ class Tapped:
         self.publisher.close()
 
     def activate(
-        self, probe: Callable[[bytes], bytes] | None | int, *, context: ssl.SSLContext | None = None, options: tuple[str, ...] = ()
+        self,
+        probe: Callable[[bytes], bytes] | int | None,
+        *,
+        context: ssl.SSLContext | None = None,
+        options: tuple[str, ...] = (),
     ) -> tuple[Result, list[Event], Home]:
         """Activate a new store; ``probe`` is how the probe's port behaves (0: nobody listens there)."""
         events: list[Event] = []
         home = self.stage.home(self.pc)
-        listeners = [Ear("service", self.https, events, wire.forwarding(self.publisher.port), context or wire.tls(self.publisher.home))]
+        listeners = [
+            Ear(
+                "service",
+                self.https,
+                events,
+                wire.forwarding(self.publisher.port),
+                context or wire.tls(self.publisher.home),
+            )
+        ]
         if not isinstance(probe, int):
             listeners.append(Ear("probe", self.probe, events, probe))
         with wire.ears(*listeners):
@@ -59,7 +71,7 @@ def probe_statuses(stage: Stage) -> str:
             result, events, _ = line.activate(wire.status(code))
             assert result.exit == 0, (code, result)
             assert result.product["state"] == "licensed"
-            assert [event.port for event in events if event.what == "connected"][0] == "probe"
+            assert next(event.port for event in events if event.what == "connected") == "probe"
         for code in (500, 503):
             result, events, _ = line.activate(wire.status(code))
             assert (result.exit, result.code) == (3, "service_unready"), (code, result)
@@ -106,15 +118,20 @@ def order_and_tls(stage: Stage) -> str:
         raw = home("disclose", "--sent").ok().json["exchanges"]
     assert (events[0].port, events[0].what) == ("probe", "connected")
     assert [e.what for e in events if e.port == "probe"] == ["connected", "request"]
-    assert events.index(next(e for e in events if e.port == "service")) > events.index(next(e for e in events if e.what == "request"))
+    assert events.index(next(e for e in events if e.port == "service")) > events.index(
+        next(e for e in events if e.what == "request")
+    )
     probe = next(e for e in events if (e.port, e.what) == ("probe", "request"))
     assert wire.body_of(probe) == b""
     versions = {event.data.decode() for event in events if event.what == "tls"}
     assert versions <= {"TLSv1.2", "TLSv1.3"}, versions
     posts = [event for event in events if (event.port, event.what) == ("service", "request")]
     assert sum(len(wire.body_of(event)) for event in posts) > 500
-    assert [entry["sent"].encode() for entry in raw] == [probe.data, *(event.data for event in posts)], "disclose --sent differs from the wire"
-    return f"{len(probe.data)} bytes to the probe, then {sum(len(e.data) for e in posts)} bytes under {', '.join(versions)}; disclose --sent shows both as captured"
+    assert [entry["sent"].encode() for entry in raw] == [probe.data, *(event.data for event in posts)], (
+        "disclose --sent differs from the wire"
+    )
+    data = f"{sum(len(event.data) for event in posts)} bytes under {', '.join(versions)}"
+    return f"{len(probe.data)} bytes to the probe, then {data}; disclose --sent shows both as captured"
 
 
 @item("A server that speaks TLS 1.1 at most is refused (exit 3)")
@@ -144,10 +161,13 @@ def _speaks_1_1(context: ssl.SSLContext) -> bool:
     client.set_ciphers("ALL:@SECLEVEL=0")
     client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
     events: list[Event] = []
-    with Ear("old", free_port(), events, None, context) as ear, contextlib.suppress(OSError):
-        with socket.create_connection(("127.0.0.1", ear.port), 10) as plain, client.wrap_socket(plain) as secured:
-            return secured.version() == "TLSv1.1"
-    return False
+    try:
+        with contextlib.ExitStack() as stack:
+            ear = stack.enter_context(Ear("old", free_port(), events, None, context))
+            plain = stack.enter_context(socket.create_connection(("127.0.0.1", ear.port), 10))
+            return stack.enter_context(client.wrap_socket(plain)).version() == "TLSv1.1"
+    except OSError:
+        return False
 
 
 @item("An untrusted certificate is refused (exit 3), and nothing is sent")
@@ -194,6 +214,6 @@ def pretended(stage: Stage) -> str:
             assert refused.code == "test_only", (verb, env, refused)
     known = test("activate", "-", "--dry-run", env={"KEYTURN_SYSROOT": str(pc)}, input=stage.key()["key"]).ok().json
     assert known["known_slots"] == ["board", "disk", "nic", "uuid"]
-    return "the recorded computer's 4 anchors and ten days later on a test product; 12 refusals with exit 5 on a real one"
-
-
+    return (
+        "the recorded computer's 4 anchors and ten days later on a test product; 12 refusals with exit 5 on a real one"
+    )

@@ -59,7 +59,9 @@ def _shell(path: Path) -> dict[str, str]:
 
 def _boot_file(root: Path, build: str | None) -> Path | None:
     loaders = sorted((root / "boot/efi/EFI").glob("*/shim*.efi")) or sorted((root / "boot/efi/EFI").glob("*/grub*.efi"))
-    image = next((w.partition("=")[2] for w in (text(root / "proc/cmdline") or "").split() if w.startswith("BOOT_IMAGE=")), None)
+    image = next(
+        (w.partition("=")[2] for w in (text(root / "proc/cmdline") or "").split() if w.startswith("BOOT_IMAGE=")), None
+    )
     named = [] if image is None else [root / image.lstrip("/"), root / "boot" / image.lstrip("/")]
     kernels = [*named, root / f"boot/vmlinuz-{build}", root / "boot/vmlinuz"]
     return next((path for path in (*loaders, *kernels) if path.is_file()), None)
@@ -73,7 +75,9 @@ def virtual() -> bool:
     """Whether this computer is a virtual machine, by the processor's own word and systemd's."""
     said = "none"
     if shutil.which("systemd-detect-virt"):
-        said = subprocess.run(["systemd-detect-virt", "--vm"], capture_output=True, text=True, check=False).stdout.strip()
+        said = subprocess.run(
+            ["systemd-detect-virt", "--vm"], capture_output=True, text=True, check=False
+        ).stdout.strip()
     return said != "none" or " hypervisor" in (text(Path("/proc/cpuinfo")) or "")
 
 
@@ -90,7 +94,10 @@ def anchors(root: Path) -> dict[str, str]:
 
 def pairs(values: Mapping[str, str], product: str) -> dict[str, str]:
     """The pair tags of these anchors: 64 bits of an HMAC keyed by product name and scheme."""
-    blind = {slot: f"blind1:{hashlib.sha256(framed('keyturn anchor 1', slot, value)).hexdigest()}" for slot, value in values.items()}
+    blind = {
+        slot: f"blind1:{hashlib.sha256(framed('keyturn anchor 1', slot, value)).hexdigest()}"
+        for slot, value in values.items()
+    }
     names = sorted(values)
     found = {}
     for index, one in enumerate(names):

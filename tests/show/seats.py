@@ -14,7 +14,13 @@ from show.stage import Stage, item
 def _same_model() -> tuple[RecordedComputer, RecordedComputer]:
     """Two computers of one batch: firmware, processor, memory and every model number are equal, byte for byte."""
     one, two = synthetic(4711), synthetic(4712)
-    for path in ("sys/class/dmi/id/bios_version", "sys/class/dmi/id/product_name", "proc/cpuinfo", "proc/meminfo", "etc/machine-id"):
+    for path in (
+        "sys/class/dmi/id/bios_version",
+        "sys/class/dmi/id/product_name",
+        "proc/cpuinfo",
+        "proc/meminfo",
+        "etc/machine-id",
+    ):
         assert one.files[path] == two.files[path], path
     return one, two
 
@@ -99,7 +105,9 @@ def forty_users(stage: Stage) -> str:
     key, sysroot = stage.key(), stage.pc(synthetic(103, "server"), as_user=True)
     homes = [stage.home(sysroot) for _ in range(40)]
     with ThreadPoolExecutor(4) as pool:
-        entries = [result.ok().product for result in pool.map(lambda home: home.activate(stage.test, key["key"]), homes)]
+        entries = [
+            result.ok().product for result in pool.map(lambda home: home.activate(stage.test, key["key"]), homes)
+        ]
     assert {entry["state"] for entry in entries} == {"licensed"}
     used = stage.publisher.seats(key["serial"])
     assert used == 1, f"{used} seats"

@@ -30,7 +30,14 @@ def without_extras(stage: Stage) -> str:
     home("status").ok()
     entry = home.activate(stage.test, stage.key()["key"]).ok().product
     assert entry["state"] == home.status()["state"] == "licensed"
-    verbs = ["service run", "service init --publisher X", "service key mint --product x", "service activation list", "service answer f", "demo"]
+    verbs = [
+        "service run",
+        "service init --publisher X",
+        "service key mint --product x",
+        "service activation list",
+        "service answer f",
+        "demo",
+    ]
     for line in verbs:
         for more in ([], ["--json"]):
             result = run([*line.split(), *more], cwd=stage.folder, keyturn=alone.keyturn)
@@ -38,12 +45,15 @@ def without_extras(stage: Stage) -> str:
             assert result.exit == 2, result
             assert f"pip install 'keyturn[{line.split()[0]}]'" in said, result
             assert "Traceback" not in said, result
-    return f"{alone.wheel.name} ({alone.wheel.stat().st_size // 1024} KiB): activated and licensed; {len(verbs)} server verbs: exit 2 with the pip line"
+    size = alone.wheel.stat().st_size // 1024
+    return f"{alone.wheel.name} ({size} KiB): activated, licensed; {len(verbs)} server verbs: exit 2 with the pip line"
 
 
 def _seconds(command: list[str], cwd: Path) -> float:
     began = time.perf_counter()
-    subprocess.run(command, cwd=cwd, env=environment(cwd), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        command, cwd=cwd, env=environment(cwd), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
+    )
     return time.perf_counter() - began
 
 
@@ -58,6 +68,7 @@ def cold_start(stage: Stage) -> str:
     pairs = [(_seconds(ours, folder), _seconds(script, folder)) for _ in range(RUNS)]
     mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = mine / theirs
-    figure = f"{mine * 1000:.0f} ms / {theirs * 1000:.0f} ms = {ratio:.2f} × (medians of {RUNS} interleaved runs, one licensed product)"
+    how = f"medians of {RUNS} interleaved runs, one licensed product"
+    figure = f"{mine * 1000:.0f} ms / {theirs * 1000:.0f} ms = {ratio:.2f} × ({how})"
     assert ratio <= 1.5, figure
     return figure + f", load {os.getloadavg()[0]:.1f}"

@@ -72,7 +72,9 @@ class Ear:
 def status(code: int) -> Callable[[bytes], bytes]:
     """A probe's answer of this status; a redirect points where nobody must go."""
     location = b"Location: http://127.0.0.1:9/elsewhere\r\n" if 300 <= code < 400 else b""
-    return lambda _request: b"HTTP/1.1 %d Scripted\r\n%sContent-Length: 0\r\nConnection: close\r\n\r\n" % (code, location)
+    return lambda _request: (
+        b"HTTP/1.1 %d Scripted\r\n%sContent-Length: 0\r\nConnection: close\r\n\r\n" % (code, location)
+    )
 
 
 def forwarding(port: int) -> Callable[[bytes], bytes]:
