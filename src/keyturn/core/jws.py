@@ -51,6 +51,7 @@ class Kind(Enum):
 class Header(NamedTuple):
     """The verified-later part of a token: whose key it says signed it. ``jwk`` only in self-signed kinds."""
 
+    kind: Kind
     kid: str
     jwk: bytes | None
 
@@ -101,7 +102,9 @@ def loads(data: bytes) -> dict[str, Any]:
         raise KeyturnError("document_malformed", "the content is not JSON") from error
     if not isinstance(value, dict):
         raise KeyturnError("document_malformed", "the content is not a JSON object")
-    _bounded(value, MAX_DEPTH)
+    # Neither can be there without its mark: deep content without many brackets, half a character without an escape.
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH or b"\\u" in data:
+        _bounded(value, MAX_DEPTH)
     return value
 
 
@@ -135,14 +138,15 @@ def kind_of(token: str) -> Kind:
     raise KeyturnError("document_malformed", "this is no Keyturn document, or of a kind that is not known here")
 
 
-def read_header(token: str, kind: Kind) -> Header:
-    """Check a token's header against ``kind`` without believing its content yet.
+def read_header(token: str, *kinds: Kind) -> Header:
+    """Check a token's header against the ``kinds`` that are expected, without believing its content yet.
 
     Raises: KeyturnError ``document_malformed`` for another type, algorithm, a critical extension or a bad ``kid``.
     """
     header = _header(token)
-    if header.get("typ") != kind.typ:
-        raise KeyturnError("document_malformed", f"a document of type {kind.typ} is expected here")
+    kind = next((kind for kind in kinds if kind.typ == header.get("typ")), None)
+    if kind is None:
+        raise KeyturnError("document_malformed", f"a document of type {kinds[0].typ} is expected here")
     if header.get("alg") not in ("EdDSA", "Ed25519"):  # RFC 8037 and RFC 9864 name the same algorithm.
         raise KeyturnError("document_malformed", "the signature algorithm is not Ed25519")
     if "crit" in header:
@@ -151,7 +155,7 @@ def read_header(token: str, kind: Kind) -> Header:
     if not isinstance(kid, str) or not 1 <= len(kid) <= 128:
         raise KeyturnError("document_malformed", "the header names no key")
     own = header.get("jwk")
-    return Header(kid, None if own is None else public_from_jwk(own))
+    return Header(kind, kid, None if own is None else public_from_jwk(own))
 
 
 def public_from_jwk(value: object) -> bytes:
@@ -176,33 +180,39 @@ def verify(token: str, kind: Kind, find: Callable[[str], bytes | None]) -> Verif
     The caller must still check what the claims say. Raises: KeyturnError ``document_malformed`` (1, 2),
     ``trust_invalid`` (3), ``signature_invalid`` (4).
     """
+    return _verify(token, (kind,), lambda header: find(header.kid))
+
+
+def verify_own(token: str, *kinds: Kind) -> Verified:
+    """Verify a self-signed document of one of these kinds with the key in its header, whose thumbprint is its ``kid``.
+
+    The caller learns *whose* key signed, and must still decide whether that key means anything. Raises as :func:`verify`.
+    """
+
+    def own(header: Header) -> bytes:
+        if header.jwk is None or thumbprint(header.jwk) != header.kid:
+            raise KeyturnError("document_malformed", f"the {header.kind.value} does not carry the key it names")
+        return header.jwk
+
+    return _verify(token, kinds, own)
+
+
+def _verify(token: str, kinds: tuple[Kind, ...], find: Callable[[Header], bytes | None]) -> Verified:
     # 1.
     head, body, tail = _split(token)
     payload, signature = _decode(body), _decode(tail)
     # 2.
-    header = read_header(token, kind)
+    header = read_header(token, *kinds)
     # 3.
-    key = find(header.kid)
+    key = find(header)
     if key is None:
-        raise KeyturnError("trust_invalid", f"the {kind.value} is signed by a key that is not trusted here")
+        raise KeyturnError("trust_invalid", f"the {header.kind.value} is signed by a key that is not trusted here")
     # 4.
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, f"{head}.{body}".encode("ascii"))
     except InvalidSignature as error:
-        raise KeyturnError("signature_invalid", f"the signature of the {kind.value} does not verify") from error
-    return Verified(kind, header.kid, key, payload)
-
-
-def verify_own(token: str, kind: Kind) -> Verified:
-    """Verify a self-signed document with the key in its header, whose thumbprint must be its ``kid``.
-
-    The caller learns *whose* key signed, and must still decide whether that key means anything.
-    """
-    header = read_header(token, kind)
-    if header.jwk is None or thumbprint(header.jwk) != header.kid:
-        raise KeyturnError("document_malformed", f"the {kind.value} does not carry the key it names")
-    own = header.jwk
-    return verify(token, kind, lambda _kid: own)
+        raise KeyturnError("signature_invalid", f"the signature of the {header.kind.value} does not verify") from error
+    return Verified(header.kind, header.kid, key, payload)
 
 
 def digest(token: str) -> str:

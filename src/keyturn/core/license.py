@@ -139,10 +139,10 @@ def decide(
     # 5.
     renew_at = None if ends is None else max(certificate.issued_at, ends - terms.remind_days * DAY)
     due = renew_at is not None and now >= renew_at
-    reason = "clock_behind" if behind else None
+    why = "clock_behind" if behind else None
     remedy = _REMEDIES["clock_behind" if behind else "term_ended"] if behind or due else None
     command = "keyturn activate" if due else None
-    return Standing(State.LICENSED, True, reason, remedy, command, ends, None, renew_at, tolerance.changed)
+    return Standing(State.LICENSED, True, why, remedy, command, ends, None, renew_at, tolerance.changed)
 
 
 _ACTIVATE = "Activate it: `keyturn activate`."

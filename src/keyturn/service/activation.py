@@ -10,13 +10,14 @@ Leaves to others: rules (``core.issuance``), rows (``seats``), HTTP (``app``).
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from concurrent.futures import Future
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-from keyturn.core import documents, issuance, jws, trust
+from keyturn.core import issuance, jws, trust
 from keyturn.core.documents import ProductFile, Release, Request
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.jws import Kind
@@ -77,13 +78,12 @@ class ActivationService:
         # 1.
         if len(token) > MAX_REQUEST:
             raise KeyturnError("input_too_large", f"a request has at most {MAX_REQUEST} bytes")
-        kind = jws.kind_of(token)
-        if kind is Kind.RELEASE:
-            verified = jws.verify_own(token, kind)
+        verified = jws.verify_own(token, Kind.REQUEST, Kind.RELEASE)
+        if verified.kind is Kind.RELEASE:
             release = Release.read(verified.claims())
             product = self._product(release.product)
             return Returned(token, release, verified.kid, product) if isinstance(product, Terms) else product
-        request, verified = documents.read_request(token)
+        request = Request.read(verified.claims())
         # 2.
         terms = self._product(request.product)
         if isinstance(terms, Refused):
@@ -227,4 +227,10 @@ class ActivationService:
         row = self.database.read(lambda db: catalog.product_named(db, str(name)))
         if row is None:
             return Refused("product_unknown", f"this service does not know the product {name.slug!r} of that publisher")
-        return Terms.read(json.loads(row["terms"]))
+        return _terms(row["terms"])
+
+
+@functools.lru_cache(maxsize=256)
+def _terms(text: str) -> Terms:
+    """Read a product's terms once per version of them: every request asks for them."""
+    return Terms.read(json.loads(text))

@@ -66,20 +66,23 @@ def consider(
     row = find_key(db, str(request.product), request.serial)
     if row is None:
         return Refused("key_unknown", f"product key {request.product_id} is not known for this product")
-    owners: dict[str, None] = {}
-    for name, tag in request.pairs.items():
-        owner = db.execute(
-            "SELECT activation FROM seat_pair WHERE serial = ? AND scheme = ? AND pair = ? AND tag = ?",
-            (request.serial, request.scheme, name, tag),
-        ).fetchone()
-        if owner is not None:
-            owners[owner["activation"]] = None
+    return _consider(db, row, request, thumbprint, terms, new_activation=new_activation, now=now)
+
+
+def _consider(
+    db: Connection, row: Row, request: Request, thumbprint: str, terms: Terms, *, new_activation: str, now: int
+) -> Grant | Refused:
+    wanted = " OR ".join(["(pair = ? AND tag = ?)"] * len(request.pairs)) or "0"
+    owners = db.execute(
+        f"SELECT DISTINCT activation FROM seat_pair WHERE serial = ? AND scheme = ? AND ({wanted})",  # noqa: S608 (marks only)
+        (request.serial, request.scheme, *(text for pair in request.pairs.items() for text in pair)),
+    ).fetchall()
     mine = db.execute(
         "SELECT activation FROM installation WHERE serial = ? AND thumbprint = ?", (request.serial, thumbprint)
     ).fetchone()
     decision = issuance.decide(
         request, key_of(row), terms,
-        seats=[_seat(db, request, activation) for activation in owners],
+        seats=[_seat(db, request, owner["activation"]) for owner in owners],
         own=None if mine is None else _seat(db, request, mine["activation"]),
         moves=[] if mine is None else _moves(db, request.serial, mine["activation"]),
         new_activation=new_activation, now=now,
@@ -111,24 +114,32 @@ def record(
             return Refused("request_superseded", "the activation this request led to has ended")
         return before
     # 2.
-    decision = consider(db, request, thumbprint, terms, new_activation=ids.uuid7(now), now=now)
+    row = find_key(db, str(request.product), request.serial)
+    if row is None:
+        return Refused("key_unknown", f"product key {request.product_id} is not known for this product")
+    decision = _consider(db, row, request, thumbprint, terms, new_activation=ids.uuid7(now), now=now)
     if isinstance(decision, Refused):
         return decision
-    row = find_key(db, str(request.product), request.serial)
-    assert row is not None  # consider() refused otherwise, in this very transaction.
     # 3.
+    used = row["seats_used"]
     if decision.how == "new":
         taken = db.execute(
             "UPDATE product_key SET seats_used = seats_used + 1, seats_ever = seats_ever + 1"
-            " WHERE serial = ? AND seats_used < seat_limit RETURNING seats_ever",
+            " WHERE serial = ? AND seats_used < seat_limit RETURNING seats_ever, seats_used",
             (request.serial,),
         ).fetchone()
         if taken is None:
             return _limit(row, request)
+        seat, used = taken["seats_ever"], taken["seats_used"]
         db.execute(
             "INSERT INTO activation (serial, id, seat, evidence, activated_at) VALUES (?, ?, ?, ?, ?)",
-            (request.serial, decision.activation, taken["seats_ever"], decision.evidence, now),
+            (request.serial, decision.activation, seat, decision.evidence, now),
         )
+    else:
+        seat = db.execute(
+            "UPDATE activation SET evidence = ? WHERE serial = ? AND id = ? RETURNING seat",
+            (decision.evidence, request.serial, decision.activation),
+        ).fetchone()["seat"]
     # 4.
     if decision.replace:
         db.execute("DELETE FROM seat_pair WHERE serial = ? AND activation = ?", (request.serial, decision.activation))
@@ -140,41 +151,28 @@ def record(
         "INSERT INTO seat_pair (serial, scheme, pair, tag, activation) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [(request.serial, request.scheme, pair, tag, decision.activation) for pair, tag in decision.add.items()],
     )
-    db.execute(
-        "UPDATE activation SET evidence = ? WHERE serial = ? AND id = ?",
-        (decision.evidence, request.serial, decision.activation),
-    )
     # 5.
     db.execute(
         "INSERT INTO installation (serial, thumbprint, guid, activation, seen_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (serial, thumbprint) DO UPDATE SET activation = excluded.activation, seen_at = excluded.seen_at",
         (request.serial, thumbprint, request.installation, decision.activation, now),
     )
-    seat = db.execute(
-        "SELECT seat FROM activation WHERE serial = ? AND id = ?", (request.serial, decision.activation)
-    ).fetchone()["seat"]
     content = issuance.certificate(
         request, name, thumbprint, key_of(row), decision, terms,
         publisher=issuer.publisher, seat=seat, floor=issuer.floor, now=now,
     )  # fmt: skip
+    payload = jws.dumps(content.claims())
     db.execute(
         "INSERT INTO intent (serial, request, activation, how, kid, payload, facts, recorded_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (request.serial, name, decision.activation, decision.how, issuer.kid, jws.dumps(content.claims()),
+        (request.serial, name, decision.activation, decision.how, issuer.kid, payload,
          json.dumps(dict(request.facts), sort_keys=True), now),
     )  # fmt: skip
-    write_audit(
-        db,
-        ids,
-        now,
-        "installation",
-        f"activation.{decision.how}",
-        request.product_id,
-        {"activation": decision.activation},
-    )
-    intent = _intent(db, request.serial, name)
-    assert intent is not None
-    return intent
+    audited = {"activation": decision.activation}
+    write_audit(db, ids, now, "installation", f"activation.{decision.how}", request.product_id, audited)
+    return Intent(
+        request.serial, name, decision.activation, decision.how, issuer.kid, payload, None, used, row["seat_limit"], seat
+    )  # fmt: skip
 
 
 def release(
