@@ -218,7 +218,7 @@ def documents(world: World) -> dict[str, Any]:
     )
     record = Record(world.product, request.installation, T0 + 9 * DAY, T0 + 20 * DAY, None, 1, "succeeded")
     rows = [
-        ("product", "the product file as it ships", "issue", 
+        ("product", "the product file as it ships", "issue",
          issued(Kind.PRODUCT, world.product_file(world.product).claims(), world.issuer)),
         ("test-product", "a test product's file, by the key with role test", "test",
          issued(Kind.PRODUCT, world.product_file(world.test_product).claims(), world.tester)),

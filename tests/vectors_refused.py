@@ -118,6 +118,8 @@ def _claims(world: World, tokens: dict[str, str]) -> list[Case]:
         ("exponent", "a seat of 1e0", text.replace('"seat":1', '"seat":1e0')),
         ("nan", "a seat that is not a number", text.replace('"seat":1', '"seat":NaN')),
         ("infinity", "an infinite seat", text.replace('"seat":1', '"seat":Infinity')),
+        ("float-unknown", "a broken number in a claim nobody reads", text[:-1] + ',"x":1.5}'),
+        ("nan-unknown", "no number in a claim nobody reads", text[:-1] + ',"x":[NaN]}'),
         ("large-number", "a number above 2^53", text.replace('"seat":1', '"seat":9007199254740994')),
         ("surrogate", "half a character", text.replace('"edition":"pro"', '"edition":"\\ud800"')),
         ("deep", "twenty objects inside one another", text[:-1] + ',"x":' + '{"x":' * 20 + "1" + "}" * 21),
@@ -297,12 +299,29 @@ def _foreign(world: World, tokens: dict[str, str]) -> list[Case]:
         return _case(name, story, "license", code, **{**given, **changes})
 
     at = json.loads(_parts(tokens["certificate"])[1])["iat"]
-    floor = certificate_of(world, request_of(world, world.product), tokens["request"], at)._replace(
-        floor=world.chain.floor._replace(number=4)
-    )
+    plain = certificate_of(world, request_of(world, world.product), tokens["request"], at)
+    floor = plain._replace(floor=world.chain.floor._replace(number=4))
     return [
         license("other-request", "a recorded answer beside another request", "document_foreign", request=other_request),
         license("other-installation", "a store copied to another installation", "document_foreign", installation=stranger.kid),
+        license(
+            "other-holder", "a certificate bound to another installation's key", "document_foreign",
+            certificate=jws.sign(Kind.CERTIFICATE, plain._replace(holder=stranger.kid).claims(), world.issuer.public, world.issuer.sign),
+        ),
+        license(
+            "other-nonce", "a certificate with another nonce than its request", "document_foreign",
+            certificate=jws.sign(Kind.CERTIFICATE, plain._replace(nonce="A" * 22).claims(), world.issuer.public, world.issuer.sign),
+        ),
+        license(
+            "other-digest", "a certificate that names another request", "document_foreign",
+            certificate=jws.sign(Kind.CERTIFICATE, plain._replace(request="A" * 43).claims(), world.issuer.public, world.issuer.sign),
+        ),
+        license(
+            "lifted-certificate", "a request of another installation, and a certificate that names it", "document_foreign", request=lifted,
+            certificate=jws.sign(
+                Kind.CERTIFICATE, plain._replace(request=jws.digest(lifted)).claims(), world.issuer.public, world.issuer.sign
+            ),
+        ),
         license("lifted-request", "the request signed again by another installation", "document_foreign", request=lifted),
         license("other-product", "the test product's certificate in the ordinary product's place", "trust_invalid",
                 certificate=tokens["test-certificate"]),
@@ -311,7 +330,7 @@ def _foreign(world: World, tokens: dict[str, str]) -> list[Case]:
         license("other-salt", "another salt", "document_foreign", salt="00" * 16),
         license("later-floor", "a certificate that asks for a bundle this store does not have", "trust_invalid",
                 certificate=jws.sign(Kind.CERTIFICATE, floor.claims(), world.issuer.public, world.issuer.sign)),
-    ]  # fmt: skip
+    ]
 
 
 def _typed() -> list[Case]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,20 +16,29 @@ REPOSITORY = Path(__file__).parents[2]
 
 def _clone(stage: Stage, account: str | None) -> str:
     folder = stage.place("clone")
-    target = folder / "keyturn"
+    target, home = folder / "keyturn", folder / "home"
+    home.mkdir()
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(REPOSITORY), str(target)], check=True)
     prefix: list[str] = []
     if account is not None:
-        subprocess.run(["chown", "-R", account, str(folder)], check=True)
-        prefix = ["setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups"]
-    home = folder / "home"
-    home.mkdir()
-    if account is not None:
-        shutil.chown(home, account, account)
-    kept = ("PATH", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "https_proxy", "http_proxy",
-            "no_proxy", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "npm_config_registry", "NODE_EXTRA_CA_CERTS")  # fmt: skip
-    env = {name: os.environ[name] for name in kept if name in os.environ} | {"HOME": str(home), "LANG": "C.UTF-8"}
-    figures = []
+        owner = pwd.getpwnam(account)
+        subprocess.run(["chown", "-R", f"{owner.pw_uid}:{owner.pw_gid}", str(folder)], check=True)
+        prefix = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+    # What this computer needs to reach its package registry, and nothing else of this account.
+    kept = (
+        "PATH",
+        "PIP_",
+        "SSL_CERT_",
+        "NODE_EXTRA_",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "REQUESTS_CA_",
+        "NPM_CONFIG_",
+    )
+    env = {name: value for name, value in os.environ.items() if name.upper().startswith(kept)}
+    env |= {"HOME": str(home), "LANG": "C.UTF-8"}
+    figures: list[str] = []
     for goal in ("demo", "test"):
         began = time.monotonic()
         done = subprocess.run(
@@ -43,7 +52,7 @@ def _clone(stage: Stage, account: str | None) -> str:
             stdin=subprocess.DEVNULL,
         )
         said = done.stdout + done.stderr
-        assert done.returncode == 0, f"make {goal}: exit {done.returncode}: …{said[-2500:]}"
+        assert done.returncode == 0, "; ".join([*figures, f"make {goal}: exit {done.returncode}: …{said[-1500:]}"])
         counts = re.findall(r"=+ (.*(?:passed|failed).*?) =+", said)
         figures.append(f"make {goal}: {time.monotonic() - began:.0f} s{f' ({counts[-1]})' if counts else ''}")
     readme = (target / "README.md").read_text()

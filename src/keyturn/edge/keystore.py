@@ -22,7 +22,6 @@ from keyturn.core import jws
 from keyturn.core.errors import KeyturnError
 from keyturn.edge import files
 
-
 _BEGIN, _END = b"-----BEGIN PRIVATE KEY-----\n", b"\n-----END PRIVATE KEY-----\n"
 # RFC 8410, section 7: PrivateKeyInfo, version 0, id-Ed25519, and an octet string within an octet string.
 _PREFIX = bytes.fromhex("302e020100300506032b657004220420")
