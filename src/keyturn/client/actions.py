@@ -7,6 +7,7 @@ anywhere leaves a store that the same command finishes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from keyturn import __version__
@@ -27,7 +28,9 @@ from keyturn.edge.vault import InstalledKey, Pending, Shelf
 Send = Callable[[str], "dict[str, Any] | Refused"]
 
 
-def add_product(find: Callable[[ProductName], Shelf], data: bytes, machine: Machine, *, expected: ProductName | None = None) -> Shelf:
+def add_product(
+    find: Callable[[ProductName], Shelf], data: bytes, machine: Machine, *, expected: ProductName | None = None
+) -> Shelf:
     """Verify a product file and keep it; its first day is the first day of grace.
 
     1. The file verifies; with ``expected`` it must be that very product.
@@ -71,7 +74,7 @@ def _newest(shelf: Shelf, opened: Opened) -> tuple[dict[str, Any] | None, dict[s
         if error.code == "permission_denied":
             raise
         known = None  # Damaged is as good as absent: the file at hand takes its place.
-    if known is None:
+    if known is None or known.product.name != name:
         return None, opened.container()
     chain = trust.longer(known.chain.texts, opened.chain.texts, name.thumbprint)
     newer = opened if opened.product.version >= known.product.version else known
@@ -161,7 +164,7 @@ def needs_activation(loaded: Loaded) -> bool:
 def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, via: str = "online") -> Loaded:
     """Verify the answer to the waiting request and keep both.
 
-    1. There is a request that waits.
+    1. There is a request that waits, and this answers it; if another process was faster, nothing is left to do.
     2. Bundles beside the answer continue the chain that is known.
     3. The certificate verifies, for this product, installation, request and baseline.
     4. Bundles, then certificate with request and baseline, durable; only then are request and release forgotten.
@@ -172,15 +175,18 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
     with shelf.locked():
         loaded = load(shelf, machine)
         # 1.
-        waiting = shelf.pending()
-        if waiting is None and loaded.held is not None and loaded.held.certificate == answer.get("certificate"):
-            return loaded  # Another process sent the same request, and kept this very answer.
-        if waiting is None or loaded.public is None:
-            raise KeyturnError("document_foreign", "no request waits for an answer here", remedy="Make one: `keyturn activate`, or `keyturn export request`.")
-        # 2.
         token, bundles = answer.get("certificate"), answer.get("bundles", [])
         if not isinstance(token, str) or not isinstance(bundles, list) or not all(isinstance(b, str) for b in bundles):
             raise KeyturnError("answer_unexpected", "the answer holds no certificate")
+        waiting = shelf.pending()
+        if not needs_activation(loaded) and (waiting is None or not _answers(token, waiting)):
+            return loaded
+        if waiting is None or loaded.public is None:
+            raise KeyturnError(
+                "document_foreign", "no request waits for an answer here",
+                remedy="Make one: `keyturn activate`, or `keyturn export request`.",
+            )  # fmt: skip
+        # 2.
         chain = trust.longer(loaded.opened.chain.texts, bundles, loaded.name.thumbprint)
         opened = loaded.opened._replace(chain=chain)
         # 3.
@@ -199,6 +205,13 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
     return load(shelf, machine)
 
 
+def _answers(token: str, waiting: Pending) -> bool:
+    """Whether a certificate says, unverified, that it answers this request."""
+    with suppress(KeyturnError, ValueError):
+        return jws.loads(jws.payload_of(token)).get("request") == jws.digest(waiting.request)
+    return False
+
+
 def activate(shelf: Shelf, machine: Machine, token: str, send: Send) -> Loaded | Refused:
     """Send the request ``token`` and keep the answer. A request that has had its day is made anew, once.
 
@@ -207,9 +220,14 @@ def activate(shelf: Shelf, machine: Machine, token: str, send: Send) -> Loaded |
     outcome = send(token)
     if isinstance(outcome, Refused) and outcome.code == "request_superseded":
         with shelf.locked():
-            shelf.remove_pending()
-        allow = documents.read_request(token)[0].allow_ephemeral
-        token, _ = make_request(shelf, machine, allow_ephemeral=allow)
+            waiting = shelf.pending()
+            if waiting is not None and waiting.request == token:  # Another process may have made another already.
+                shelf.remove_pending()
+        old = documents.read_request(token)[0]
+        version = old.facts.get("product_version")
+        token, _ = make_request(
+            shelf, machine, allow_ephemeral=old.allow_ephemeral, product_version=version if isinstance(version, str) else None
+        )
         outcome = send(token)
     return outcome if isinstance(outcome, Refused) else accept_answer(shelf, machine, outcome)
 
@@ -229,7 +247,10 @@ def make_release(shelf: Shelf, machine: Machine) -> str:
             raise KeyturnError("release_unknown", f"{loaded.opened.product.title} holds no seat on this computer")
         signer = keystore.load(shelf.installation_key)
         if signer is None or loaded.public != signer.public:
-            raise KeyturnError("permission_denied", "the installation's key cannot be read by this account", remedy="Repeat it with the rights of the store's owner (sudo).")
+            raise KeyturnError(
+                "permission_denied", "the installation's key cannot be read by this account",
+                remedy="Repeat it with the rights of the store's owner (sudo).",
+            )  # fmt: skip
         certificate = loaded.certificate
         release = Release(
             loaded.name, certificate.serial, certificate.activation, certificate.installation,

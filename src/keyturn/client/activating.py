@@ -60,7 +60,8 @@ def activate(
     if via == "file":
         raise KeyturnError(
             "usage", "a file is made and read in two steps",
-            remedy="`keyturn export request -o F.ktx`; on a connected computer `keyturn relay F.ktx`; then `keyturn import F.ktx`.",
+            remedy="`keyturn export request -o F.ktx`; on a connected computer `keyturn relay F.ktx`;"
+            " then `keyturn import F.ktx`.",
         )  # fmt: skip
     _consent(call, shelf, token, loaded)
     with _line(call, shelf, loaded, ca_bundle) as line:

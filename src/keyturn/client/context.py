@@ -7,8 +7,8 @@ from keyturn.client.machine import Machine
 from keyturn.core import containers
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName
-from keyturn.edge.voice import Call
 from keyturn.edge.vault import Shelf
+from keyturn.edge.voice import Call
 
 
 def homes_of(call: Call, scope: str | None = None) -> Homes:

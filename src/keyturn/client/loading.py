@@ -151,7 +151,8 @@ def _record(shelf: Shelf, name: ProductName, public: bytes) -> Record | None:
     found = []
     for token in shelf.records():
         try:
-            record = Record.read(jws.verify(token, Kind.RECORD, lambda kid: public if kid == jws.thumbprint(public) else None).claims())
+            verified = jws.verify(token, Kind.RECORD, lambda kid: public if kid == jws.thumbprint(public) else None)
+            record = Record.read(verified.claims())
         except KeyturnError:
             continue  # A changed record counts as deleted: no more than a fresh installation has.
         if record.product == name:
@@ -168,8 +169,10 @@ def _certificate(shelf: Shelf, opened: Opened, public: bytes | None) -> tuple[He
         if public is None:
             return held, None, "document_foreign"
         certificate = license.check_certificate(held, opened.product, opened.chain, jws.thumbprint(public))
-        if released is not None and Release.read(jws.verify_own(released, Kind.RELEASE).claims()).activation == certificate.activation:
-            return held, None, "released"
+        if released is not None:
+            release = Release.read(jws.verify_own(released, Kind.RELEASE).claims())
+            if release.activation == certificate.activation:
+                return held, None, "released"
     except KeyturnError as error:
         return None, None, error.code
     return held, certificate, None

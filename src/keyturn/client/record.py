@@ -12,7 +12,7 @@ from keyturn.core import jws
 from keyturn.core.documents import Record
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
-from keyturn.edge import keystore
+from keyturn.edge import files, keystore
 from keyturn.edge.keystore import Signer
 from keyturn.edge.vault import Shelf
 
@@ -23,8 +23,14 @@ def keep_record(shelf: Shelf, record: Record, signer: Signer) -> None:
 
 
 def installation(shelf: Shelf, machine: Machine) -> Signer:
-    """The installation's key; made if it is missing, with a new GUID, because then it is another installation."""
-    signer = keystore.load(shelf.installation_key)
+    """The installation's key; made if it is missing or damaged, with a new GUID: then it is another installation."""
+    try:
+        signer = keystore.load(shelf.installation_key)
+    except KeyturnError as error:
+        if error.code != "store_damaged":
+            raise
+        files.remove(shelf.installation_key)
+        signer = None
     if signer is None:
         signer = keystore.create(shelf.installation_key)
     try:

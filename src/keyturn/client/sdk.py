@@ -189,10 +189,11 @@ class Client:
         def keep(what: str, sent: bytes, received: bytes) -> None:
             shelf.keep_sent(what, sent, received, loaded.now)
 
-        if self._connect is not None:
-            connect = self._connect
-        else:
-            from keyturn.flows.exchange import Line as connect
+        connect = self._connect
+        if connect is None:
+            from keyturn.flows.exchange import Line
+
+            connect = Line
         return connect(loaded.opened.product, self._machine.environ, ca_bundle=ca_bundle, say=progress, recorder=keep)
 
     def _homes(self) -> Homes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from _thread import get_ident
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,7 +62,7 @@ def write(path: AnyPath, data: bytes, mode: int = PUBLIC) -> None:
     Raises: KeyturnError ``storage_failed``, ``permission_denied``.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{get_ident()}.tmp")
     try:
         os.makedirs(folder, exist_ok=True)
         try:
@@ -165,17 +166,28 @@ def claim_home(home: AnyPath, program: str) -> None:
     Raises: KeyturnError ``home_foreign`` with the command line that would fit.
     """
     check_home(home, program)
-    if not os.path.exists(os.path.join(home, MARKER)):
+    if _marker(home) is None:
         write_json(os.path.join(home, MARKER), {"program": program, "v": 1})
 
 
 def check_home(home: AnyPath, program: str) -> None:
     """Raises: KeyturnError ``home_foreign`` if ``home`` belongs to another program."""
-    marker = read_json(os.path.join(home, MARKER), 4096)
+    marker = _marker(home)
     if marker is not None and marker.get("program") != program:
         owner = str(marker.get("program"))
         line = "keyturn" if owner == "client" else f"keyturn {owner}"
         raise KeyturnError("home_foreign", f"{home} belongs to the {owner}: use `{line} --home {home} status`")
+
+
+def _marker(home: AnyPath) -> dict[str, Any] | None:
+    """What marks a home; a damaged mark is none: it keeps nobody from a store whose every document is verified."""
+    try:
+        marker = read_json(os.path.join(home, MARKER), 4096)
+        return marker if marker is not None and isinstance(marker.get("program"), str) else None
+    except KeyturnError as error:
+        if error.code not in ("file_malformed", "input_too_large"):
+            raise
+        return None
 
 
 def filesystem(path: AnyPath) -> str | None:

@@ -114,7 +114,9 @@ class Shelf:
         try:
             return InstalledKey(str(value["product_id"]), int(value["serial"]), str(value["channel"]), str(value["partial"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise KeyturnError("store_damaged", "the installed product key is damaged", remedy="Install the key again: `keyturn install-key`.") from error
+            raise KeyturnError(
+                "store_damaged", "the installed product key is damaged", remedy="Install the key again: `keyturn install-key`."
+            ) from error
 
     def key_secret(self) -> bytes:
         """K of the installed key. Raises: KeyturnError ``permission_denied``, ``key_missing``."""
@@ -158,8 +160,14 @@ class Shelf:
         files.write_json(self._place("installation.json"), {"guid": guid, "public_key": base64.b64encode(public).decode()})
 
     def pending(self) -> Pending | None:
-        value = files.read_json(self._place("pending.json"), MAX_DOCUMENT)
-        return None if value is None else Pending(*_baseline(value))
+        """The request that waits; a damaged one is none, because another is as good."""
+        try:
+            value = files.read_json(self._place("pending.json"), MAX_DOCUMENT)
+            return None if value is None else Pending(*_baseline(value))
+        except KeyturnError as error:
+            if error.code not in ("file_malformed", "input_too_large", "store_damaged"):
+                raise
+            return None
 
     def keep_pending(self, pending: Pending) -> None:
         files.write_json(self._place("pending.json"), _with_baseline(pending.request, pending.vector, pending.salt))
@@ -221,7 +229,8 @@ class Shelf:
     def keep_sent(self, what: str, sent: bytes, received: bytes, now: int) -> None:
         """Append one exchange to the disclosure log; the oldest beyond fifty go."""
         folder = self._place("sent")
-        value = {"at": now, "what": what, "sent": sent.decode("utf-8", "replace"), "received": received.decode("utf-8", "replace")}
+        texts = {"sent": sent.decode("utf-8", "replace"), "received": received.decode("utf-8", "replace")}
+        value = {"at": now, "what": what, **texts}
         with self.locked():  # Two programs that talk at once must not write one number.
             names = self._sent_names()
             number = int(names[-1].partition(".")[0]) + 1 if names else 1
