@@ -37,6 +37,8 @@ class Loaded(NamedTuple):
     certificate: Certificate | None
     tolerance: Tolerance | None
     standing: Standing
+    via: str | None
+    why_not: str | None
 
     @property
     def name(self) -> ProductName:
@@ -80,8 +82,23 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None) -> L
         product=product, record=record, certificate=certificate, why_not=why_not, tolerance=tolerance, clock=now
     )
     return Loaded(
-        shelf, opened, now, _key(shelf), guid, public, possession, record, held, certificate, tolerance, standing
+        shelf, opened, now, _key(shelf), guid, public, possession, record, held, certificate, tolerance, standing,
+        shelf.via() if certificate is not None else None, why_not,
     )  # fmt: skip
+
+
+def again(loaded: Loaded, machine: Machine) -> Loaded:
+    """Decide anew, at the present time, on what was verified before: for a store whose bytes are the same.
+
+    A program asks ``require()`` often; verifying the same bytes again would give the same. The hardware is read once per
+    process (``Machine``), and the clock is read each time.
+    """
+    now = machine.now(loaded.opened.product)
+    standing = license.decide(
+        product=loaded.opened.product, record=loaded.record, certificate=loaded.certificate, why_not=loaded.why_not,
+        tolerance=loaded.tolerance, clock=now,
+    )  # fmt: skip
+    return loaded._replace(now=now, standing=standing)
 
 
 def status_of(loaded: Loaded) -> dict[str, Any]:
@@ -98,7 +115,7 @@ def status_of(loaded: Loaded) -> dict[str, Any]:
         "installation_guid": loaded.guid,
         "activation_id": certificate.activation if certificate else None,
         "channel": certificate.channel.value if certificate else loaded.key.channel if loaded.key else None,
-        "via": loaded.shelf.via() if certificate else None,
+        "via": loaded.via,
         "scope": loaded.shelf.vault.scope,
         "state": standing.state.word,
         "state_code": int(standing.state),

@@ -49,7 +49,7 @@ def note(shelf: Shelf, loaded: Loaded, machine: Machine) -> None:
     missing begins anew, or whoever deletes it would have a first day of grace for ever.
     Raises: KeyturnError ``permission_denied``, ``storage_failed``.
     """
-    if not shelf.vault.writable or not (_begins(loaded) or _news(loaded)):
+    if not (_begins(loaded) or _news(loaded)) or not shelf.vault.writable:
         return
     with shelf.locked():
         signer = installation(shelf, machine) if _begins(loaded) else keystore.load(shelf.installation_key)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keyturn.client import actions
 from keyturn.client.homes import Homes, open_homes
-from keyturn.client.loading import Loaded, load, status_of
+from keyturn.client.loading import Loaded, again, load, status_of
 from keyturn.client.machine import Machine
 from keyturn.client.record import note
 from keyturn.core import containers
@@ -83,6 +83,8 @@ class Client:
         self._home = None if home is None else str(home)
         self._scope = scope
         self._connect = connect
+        self._opened: Homes | None = None
+        self._seen: tuple[tuple[bytes | None, ...], Loaded] | None = None
         self._file = product_file
 
     @classmethod
@@ -197,7 +199,9 @@ class Client:
         return connect(loaded.opened.product, self._machine.environ, ca_bundle=ca_bundle, say=progress, recorder=keep)
 
     def _homes(self) -> Homes:
-        return open_homes(self._home, self._scope, self._machine.environ)
+        if self._opened is None:
+            self._opened = open_homes(self._home, self._scope, self._machine.environ)
+        return self._opened
 
     def _added(self) -> Shelf:
         homes = self._homes()
@@ -211,16 +215,25 @@ class Client:
         What was seen is noted where this account may write: a grace that nobody notes would never end.
         """
         shelf = self._homes().find(self.product)
+        stamp = shelf.stamp()
+        if self._seen is not None and self._seen[0] == stamp:
+            loaded = again(self._seen[1], self._machine)
+        else:
+            shelf, loaded = self._verified(shelf)
+        with suppress(KeyturnError):
+            note(shelf, loaded, self._machine)
+        if shelf.stamp() == stamp:  # Nothing was written meanwhile, by us or by another process.
+            self._seen = stamp, loaded
+        return loaded
+
+    def _verified(self, shelf: Shelf) -> tuple[Shelf, Loaded]:
         try:
-            loaded = load(shelf, self._machine, pin=self.product)
+            return shelf, load(shelf, self._machine, pin=self.product)
         except KeyturnError as error:
             if self._file is None or error.code in ("test_only", "permission_denied", "storage_failed"):
                 raise
             shelf = self._added()
-            loaded = load(shelf, self._machine, pin=self.product)
-        with suppress(KeyturnError):
-            note(shelf, loaded, self._machine)
-        return loaded
+            return shelf, load(shelf, self._machine, pin=self.product)
 
     def _status(self, loaded: Loaded) -> Status:
         details = status_of(loaded)

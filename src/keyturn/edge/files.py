@@ -30,7 +30,10 @@ def read(path: AnyPath, limit: int = MAX_FILE) -> bytes | None:
     """
     try:
         with open(path, "rb") as stream:
-            data = stream.read(limit + 1)
+            expected = min(os.fstat(stream.fileno()).st_size, limit)
+            data = stream.read(expected + 1)
+            if len(data) > expected:  # Longer than its size said: a file of /proc, or one that grows.
+                data += stream.read(limit + 1 - len(data))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:

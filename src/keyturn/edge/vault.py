@@ -101,6 +101,17 @@ class Shelf:
         with files.lock(os.path.join(self.vault.home, "locks", self.name)):
             yield
 
+    def stamp(self) -> tuple[bytes | None, ...]:
+        """The very bytes that a verdict rests on: while they are the same, so is what they prove."""
+        names = ("product.json", "key.json", "installation.json", "installation.key", "license.json", "release.json")
+        found: list[bytes | None] = []
+        for path in (*map(self._place, names), *self._record_paths()):
+            try:
+                found.append(files.read(path, MAX_DOCUMENT))
+            except KeyturnError as error:
+                found.append(error.code.encode())  # Unreadable is a state too, and not that of an absent file.
+        return tuple(found)
+
     def product(self) -> dict[str, Any] | None:
         return files.read_json(self._place("product.json"), MAX_DOCUMENT)
 
