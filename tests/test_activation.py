@@ -145,7 +145,9 @@ def test_unknown_foreign_and_guessed_keys_get_one_answer(world: World) -> None:
         refused = world.publisher.service.exchange(actions.make_request(shelf, machine)[0])
         assert isinstance(refused, Refused)
         assert refused.code == "key_unknown"
-        assert refused.why.replace(minted["product_id"], "") == unknown.why.replace(documents.read_request(token)[0].product_id, "")
+        assert refused.why.replace(minted["product_id"], "") == unknown.why.replace(
+            documents.read_request(token)[0].product_id, ""
+        )
         assert request.serial == minted["serial"]
     finally:
         other.close()
@@ -156,7 +158,9 @@ def test_blocking_stops_new_seats_and_breaks_no_old_one(world: World) -> None:
     minted = world.publisher.mint_all(channel="mak", limit=2)[0]
     client = world.client()
     client.activate(minted["key"], consent=True)
-    world.publisher.database.write_now(lambda db: catalog.set_key(db, minted["serial"], {"blocked": True}, world.publisher.service.ids, world.clock()))
+    world.publisher.database.write_now(
+        lambda db: catalog.set_key(db, minted["serial"], {"blocked": True}, world.publisher.service.ids, world.clock())
+    )
     assert client.status().state == "licensed"
     with pytest.raises(KeyturnError) as refused:
         world.client().activate(minted["key"], consent=True)

@@ -37,7 +37,8 @@ IMPURE_ATTRIBUTES = frozenset({"now", "utcnow", "today", "generate", "generate_k
 IMPURE_CALLS = frozenset({"hash", "id"})
 
 PROGRAMS = ("client", "service", "host", "fleet")
-DOORS = ("cli", "verbs", "extras", "demo", "testing", "__main__")  # They may import everything; what the client's door loads is rule 5.
+# Doors may import everything; what the client's door loads is rule 5.
+DOORS = ("cli", "verbs", "extras", "demo", "testing", "__main__")
 LAYERS = ("core", "edge", "flows", *PROGRAMS, *DOORS)
 BELOW = {"core": {"core"}, "edge": {"core", "edge"}, "flows": {"core", "edge", "flows"}}
 BELOW |= {program: {"core", "edge", "flows", program} for program in PROGRAMS}

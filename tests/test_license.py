@@ -20,8 +20,10 @@ FITS = Tolerance(True, None, (), 4, 4, 0, 35)
 DIFFERS = Tolerance(False, "hardware_changed", ("component.disk",), 4, 1, 30, 35)
 
 
-def product(mode: str = "warn", **terms: object) -> ProductFile:
-    return ProductFile(NAME, "Paintbox", "Acme", 1, {}, "https://x", None, None, None, mode, Terms(**terms).claims(), FLOOR, NOW)  # type: ignore[arg-type]
+def product(mode: str = "warn") -> ProductFile:
+    return ProductFile(
+        NAME, "Paintbox", "Acme", 1, {}, "https://x", None, None, None, mode, Terms().claims(), FLOOR, NOW
+    )  # fmt: skip
 
 
 def certificate(expires: int | None = None) -> Certificate:
@@ -37,7 +39,8 @@ def record(**values: object) -> Record:
 
 def decide(clock: int = NOW, **values: object) -> license.Standing:
     given: dict[str, object] = {
-        "product": product(), "record": record(), "certificate": certificate(), "why_not": None, "tolerance": FITS, "clock": clock,
+        "product": product(), "record": record(), "certificate": certificate(), "why_not": None,
+        "tolerance": FITS, "clock": clock,
     }  # fmt: skip
     return license.decide(**{**given, **values})  # type: ignore[arg-type]
 
@@ -69,7 +72,10 @@ def test_a_dated_right_ends_in_grace(day: int, state: int) -> None:
 
 def test_renewal_is_due_before_the_end() -> None:
     """Thirty days before a term ends the next step is named; before that there is none."""
-    early, late = decide(NOW + 69 * DAY, certificate=certificate(NOW + 100 * DAY)), decide(NOW + 70 * DAY, certificate=certificate(NOW + 100 * DAY))
+    early, late = (
+        decide(NOW + 69 * DAY, certificate=certificate(NOW + 100 * DAY)),
+        decide(NOW + 70 * DAY, certificate=certificate(NOW + 100 * DAY)),
+    )
     assert (early.next_command, late.next_command) == (None, "keyturn activate")
     assert late.state is State.LICENSED
 
@@ -77,10 +83,22 @@ def test_renewal_is_due_before_the_end() -> None:
 def test_other_hardware_starts_a_grace_from_when_it_was_first_seen() -> None:
     """Out of tolerance is grace, names what changed, and its days run from the record's note."""
     first = decide(NOW + 5 * DAY, tolerance=DIFFERS)
-    assert (first.state, first.reason, first.changed) == (State.OUT_OF_TOLERANCE_GRACE, "hardware_changed", ("component.disk",))
+    assert (first.state, first.reason, first.changed) == (
+        State.OUT_OF_TOLERANCE_GRACE,
+        "hardware_changed",
+        ("component.disk",),
+    )
     noted = record(changed_at=NOW + 5 * DAY)
     assert decide(NOW + 34 * DAY, tolerance=DIFFERS, record=noted).state is State.OUT_OF_TOLERANCE_GRACE
     assert decide(NOW + 35 * DAY, tolerance=DIFFERS, record=noted).state is State.NOTIFICATION
+
+
+def test_where_nobody_can_note_it_the_grace_began_at_the_newest_time_seen() -> None:
+    """A store without its key (a copy whose key was thrown away) has no first day for ever."""
+    seen = record(high_water=NOW + 3 * DAY)
+    assert decide(NOW + 32 * DAY, tolerance=DIFFERS, record=seen, noted=False).state is State.OUT_OF_TOLERANCE_GRACE
+    assert decide(NOW + 33 * DAY, tolerance=DIFFERS, record=seen, noted=False).state is State.NOTIFICATION
+    assert decide(NOW + 30 * DAY, tolerance=DIFFERS, record=None, noted=False).state is State.NOTIFICATION
 
 
 def test_a_clock_set_back_touches_dated_rights_only() -> None:
@@ -110,7 +128,9 @@ def test_without_a_record_there_is_a_fresh_grace_and_never_a_license() -> None:
     fits=st.booleans(),
     has=st.booleans(),
 )
-def test_time_moving_forward_never_improves_a_state(days: list[int], expires: int | None, fits: bool, has: bool) -> None:
+def test_time_moving_forward_never_improves_a_state(
+    days: list[int], expires: int | None, fits: bool, has: bool
+) -> None:
     """With everything else unchanged, a later moment is never better: function is only ever lost."""
     rank = {State.LICENSED: 0, State.INITIAL_GRACE: 1, State.OUT_OF_TOLERANCE_GRACE: 1, State.NOTIFICATION: 2}
     found = [

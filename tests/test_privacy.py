@@ -56,7 +56,10 @@ def test_every_column_of_the_database_is_declared(world: World) -> None:
 
     def columns(db: sqlite3.Connection) -> dict[str, set[str]]:
         tables = [row["name"] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {table: {row["name"] for row in db.execute(f"SELECT name FROM pragma_table_info('{table}')")} for table in tables}
+        return {
+            table: {row["name"] for row in db.execute(f"SELECT name FROM pragma_table_info('{table}')")}
+            for table in tables
+        }
 
     declared = {table: set(names) for table, names in declaration()["tables"].items()}
     assert world.publisher.database.read(columns) == declared
@@ -83,8 +86,9 @@ def test_nothing_that_identifies_leaves_in_the_clear(world: World) -> None:
     world.publisher.close()
     stored = b"".join(path.read_bytes() for path in (world.folder / "publisher").glob("service.db*"))
     stored += wire
-    canaries = {key, key.replace("-", ""), *(text.strip() for path, text in computer.files.items() if path.rsplit("/", 1)[-1] in (
-        "product_uuid", "product_serial", "board_serial", "chassis_serial", "serial", "address", "machine-id", "hostname"))}  # fmt: skip
+    names = {"product_uuid", "product_serial", "board_serial", "chassis_serial", "serial", "address", "machine-id", "hostname"}
+    raw = {text.strip() for path, text in computer.files.items() if path.rsplit("/", 1)[-1] in names}
+    canaries = {key, key.replace("-", ""), *raw}
     canaries = {canary for canary in canaries if len(canary) >= 6 and canary != "00:00:00:00:00:00"}
     assert len(canaries) >= 6
     found = [canary for canary in canaries if canary.encode() in stored or canary.lower().encode() in stored.lower()]

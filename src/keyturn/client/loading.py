@@ -79,8 +79,9 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None) -> L
         tolerance = hardware.same(held.vector, hardware.vector(reading, product.name))
     # 6.
     standing = license.decide(
-        product=product, record=record, certificate=certificate, why_not=why_not, tolerance=tolerance, clock=now
-    )
+        product=product, record=record, certificate=certificate, why_not=why_not, tolerance=tolerance, clock=now,
+        noted=possession == "proven" or keystore.of_another(shelf.installation_key),
+    )  # fmt: skip
     return Loaded(
         shelf, opened, now, _key(shelf), guid, public, possession, record, held, certificate, tolerance, standing,
         shelf.via() if certificate is not None else None, why_not,
@@ -97,6 +98,7 @@ def again(loaded: Loaded, machine: Machine) -> Loaded:
     standing = license.decide(
         product=loaded.opened.product, record=loaded.record, certificate=loaded.certificate, why_not=loaded.why_not,
         tolerance=loaded.tolerance, clock=now,
+        noted=loaded.possession == "proven" or keystore.of_another(loaded.shelf.installation_key),
     )  # fmt: skip
     return loaded._replace(now=now, standing=standing)
 

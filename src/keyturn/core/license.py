@@ -104,13 +104,16 @@ def decide(
     why_not: str | None,
     tolerance: Tolerance | None,
     clock: int,
+    noted: bool = True,
 ) -> Standing:
     """Decide the state of one product.
 
     1. No certificate that holds (``why_not`` says why): initial grace from the local record, then notification.
     2. A dated right whose end has passed: grace from its end, then notification.
     3. Hardware out of tolerance or unreadable: grace from when it was first seen, then notification. With both, the
-       grace that began first counts.
+       grace that began first counts. ``noted`` says that somebody can write down when it was first seen: the holder of
+       the installation's key. In a store without that key nobody can, so there it began at the newest time seen:
+       otherwise a copied store whose key was thrown away would have a first day for ever.
     4. A dated right while the clock lies behind the newest time seen: grace, ``clock_behind``.
     5. Otherwise licensed.
     """
@@ -126,7 +129,7 @@ def decide(
     if ends is not None and now >= ends:
         lost.append((ends, "term_ended"))
     if not tolerance.same:
-        start = now if record is None or record.changed_at is None else record.changed_at
+        start = _first_seen(record, certificate, now, noted=noted)
         lost.append((start, tolerance.reason or "hardware_changed"))
     if lost:
         start, reason = min(lost)
@@ -143,6 +146,14 @@ def decide(
     remedy = _REMEDIES["clock_behind" if behind else "term_ended"] if behind or due else None
     command = "keyturn activate" if due else None
     return Standing(State.LICENSED, True, why, remedy, command, ends, None, renew_at, tolerance.changed)
+
+
+def _first_seen(record: Record | None, certificate: Certificate, now: int, *, noted: bool) -> int:
+    if record is not None and record.changed_at is not None:
+        return record.changed_at
+    if noted:
+        return now
+    return max(certificate.issued_at, 0 if record is None else record.high_water)
 
 
 _ACTIVATE = "Activate it: `keyturn activate`."

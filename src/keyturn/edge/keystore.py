@@ -73,6 +73,14 @@ def load(path: files.AnyPath) -> Signer | None:
     return _signer(Ed25519PrivateKey.from_private_bytes(der[16:]))
 
 
+def of_another(path: files.AnyPath) -> bool:
+    """Whether there is a key that belongs to another account, which can use it where this one cannot."""
+    try:
+        return os.stat(path).st_uid != os.geteuid()
+    except OSError:
+        return False
+
+
 def load_all(folder: files.AnyPath) -> dict[str, Signer]:
     """Every key of a folder by its ``kid``."""
     signers = (load(os.path.join(folder, name)) for name in sorted(os.listdir(folder)) if name.endswith(".key"))
