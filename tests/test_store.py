@@ -25,6 +25,8 @@ import programs
 from keyturn import Client, KeyturnError, NotLicensed
 from keyturn.client import actions, homes
 from keyturn.client.machine import Machine
+from keyturn.core import jws, trust
+from keyturn.core.jws import Kind
 from keyturn.core.model import ProductName
 from keyturn.edge.vault import Vault
 from keyturn.service import catalog
@@ -157,6 +159,32 @@ def test_killed_at_any_moment_the_same_command_finishes(world: World, name: str)
         world.clock.time = START
         if not died:
             assert number > 5, "the procedure changed next to nothing: the test watches the wrong operations"
+            return
+    raise AssertionError("it never ended by itself")
+
+
+def test_an_answer_by_file_can_be_taken_again_after_any_crash(world: World) -> None:
+    """Killed while an answer is taken in, the same answer is taken again: nobody has to make the trip twice."""
+    for number in range(1, 100):
+        scene = Scene(world, world.folder / f"imported-{number}")
+        client = scene.client()
+        client.status()
+        shelf = Vault(str(scene.home), "user").shelf(client.product)
+        actions.install_key(shelf, scene.minted["key"], scene.machine)
+        token, _ = actions.make_request(shelf, scene.machine)
+        answer = world.publisher.service.exchange(token)
+        assert isinstance(answer, dict)
+        died = False
+        with killed_at(number) as done:
+            try:
+                actions.accept_answer(shelf, scene.machine, answer, via="file")
+            except DiedError:
+                died = True
+        loaded = actions.accept_answer(shelf, scene.machine, answer, via="file")
+        assert loaded.standing.state.word == "licensed", f"killed before {done[-1]}"
+        assert scene.client().status().state == "licensed"
+        if not died:
+            assert number > 5
             return
     raise AssertionError("it never ended by itself")
 
@@ -353,7 +381,35 @@ def test_no_flipped_bit_gives_more(world: World) -> None:
     assert rights(client) == before
 
 
-def test_a_deleted_record_is_a_fresh_grace_that_ends(world: World) -> None:
+FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
+    "holder": ({"cnf": {"jkt": "A" * 43}}, "document_foreign"),
+    "request": ({"request": "A" * 43}, "document_foreign"),
+    "nonce": ({"nonce": "A" * 22}, "document_foreign"),
+    "baseline": ({"commitment": "A" * 43}, "document_foreign"),
+    "product": ({"product": "A" * 43 + "/sample"}, "document_foreign"),
+    "bundle floor": ({"bundle_floor": {"number": 9, "digest": "A" * 43}}, "trust_invalid"),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_each_binding_of_a_certificate_counts_by_itself(world: World, what: str) -> None:
+    """A certificate the publisher really signed, wrong in one binding alone, licenses nothing and says why."""
+    scene = Scene(world, world.folder / "home")
+    scene.activate()
+    path = shelf_of(scene.home) / "license.json"
+    stored = json.loads(path.read_text())
+    claims = jws.loads(jws.payload_of(stored["certificate"]))
+    _, signer = world.publisher.home.signer(trust.ROLE_ISSUE, world.clock())
+    other, reason = FOREIGN[what]
+    for changed, wanted in (({}, None), (other, reason)):
+        token = jws.sign(Kind.CERTIFICATE, {**claims, **changed}, signer.public, signer.sign)
+        path.write_text(json.dumps({**stored, "certificate": token}))
+        status = scene.client().status()
+        assert (status.state, status.reason) == ("initial_grace" if wanted else "licensed", wanted)
+
+
+@pytest.mark.parametrize("also", ["nothing else", "installation.json", "installation.key", "product.json"])
+def test_a_deleted_record_is_a_fresh_grace_that_ends(world: World, also: str) -> None:
     """Whoever deletes the record has what a fresh installation has: never a license, and thirty days that pass."""
     product = world.publisher.product("strict", mode="enforce")
     client = world.client(product=product)
@@ -362,8 +418,8 @@ def test_a_deleted_record_is_a_fresh_grace_that_ends(world: World) -> None:
     with pytest.raises(NotLicensed):
         client.require()
     home = next(world.folder.glob("home-*"))
-    for path in (shelf_of(home) / "record.jws", next((home / "mirror").iterdir())):
-        path.unlink()
+    for path in (shelf_of(home) / "record.jws", next((home / "mirror").iterdir()), shelf_of(home) / also):
+        path.unlink(missing_ok=also == "nothing else")
     left = []
     for _ in range(4):
         left.append(client.status().days_left)
@@ -507,6 +563,27 @@ def test_a_copied_store_is_not_licensed(world: World) -> None:
             client.require()
     world.clock.time = start
     assert world.client(synthetic(1), product=product, home=home).status().state == "licensed"
+
+
+@pytest.mark.parametrize("lost", [("installation.key",), ("installation.key", "record.jws", "mirror"), ("readable",)])
+def test_a_copy_that_can_note_nothing_ends_all_the_same(world: World, lost: tuple[str, ...]) -> None:
+    """Without a usable private key nobody can sign since when the hardware differs; the grace ends even so."""
+    product = world.publisher.product("strict", mode="enforce")
+    home = world.folder / "home"
+    world.client(synthetic(1), product=product, home=home).activate(world.publisher.mint("strict"), consent=True)
+    folder = shelf_of(home)
+    for name in lost:
+        if name == "mirror":
+            shutil.rmtree(home / name)
+        elif name == "readable":
+            (folder / "installation.key").chmod(0o644)
+        else:
+            (folder / name).unlink()
+    copy = world.client(synthetic(2), product=product, home=home)
+    assert copy.status().state == "out_of_tolerance_grace"
+    world.clock.advance(days=31)
+    with pytest.raises(NotLicensed):
+        copy.require()
 
 
 # Several at once.
