@@ -13,7 +13,8 @@ import click
 from keyturn.core.errors import KeyturnError
 from keyturn.edge.terminal import Verb
 
-_NEEDS = {"service": ("starlette", "uvicorn"), "demo": ("starlette", "uvicorn", "joserfc")}
+_SERVICE = ("starlette", "uvicorn", "msgspec", "structlog", "prometheus_client")
+_NEEDS = {"service": _SERVICE, "demo": (*_SERVICE, "joserfc")}
 
 
 def _command(name: str, place: str) -> click.Command:
@@ -39,7 +40,9 @@ class _Missing(Verb):
     def _explain(self, **_: Any) -> None:
         line = f"pip install 'keyturn[{self.name}]'"
         raise KeyturnError(
-            "extra_missing", f"`keyturn {self.name}` needs {', '.join(self._missing)}: {line}", remedy=f"Install it: {line}"
+            "extra_missing",
+            f"`keyturn {self.name}` needs {', '.join(self._missing)}: {line}",
+            remedy=f"Install it: {line}",
         )
 
 

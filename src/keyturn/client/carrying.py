@@ -134,7 +134,8 @@ def import_(call: Call, file: str) -> None:
             "document_foreign", f"{file} is not answered yet", remedy="On a connected computer: `keyturn relay F.ktx`."
         )
     if item.refused is not None:
-        outcome = Refused(str(item.refused.get("code")), str(item.refused.get("detail")))
+        said = item.refused
+        outcome = Refused(str(said.get("code")), str(said.get("detail")), reference=_text(said.get("reference")))
         if item.document == released:
             actions.finish_release(shelf, outcome)
         raise outcome.as_error()
@@ -213,6 +214,10 @@ def _item(item: Item) -> dict[str, Any]:
         "installation_guid": request.installation,
         "state": state,
     }
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _words(entry: Any) -> str:

@@ -83,6 +83,7 @@ _ENTRIES = (
     Entry("service_unreachable", 3, 503, "The activation service cannot be reached",
           "Check the network and the proxy, try again later, or use a file: `keyturn export request -o F.ktx`."),
     Entry("service_unready", 3, 503, "The activation service says it is not ready, so nothing was sent", "Try again later; nothing is lost."),
+    Entry("too_many_requests", 3, 429, "Too much is asked at once", "Wait as long as it says, then try again; nothing is lost, and what is activated stays so."),
     Entry("tls_untrusted", 3, 502, "The service's certificate is not trusted",
           "Check the address and this computer's clock; a private authority is named with --ca-bundle FILE."),
     Entry("answer_unexpected", 3, 502, "The answer did not come from an activation service", "Check the address, and whether a portal or proxy answers in its place."),
@@ -99,7 +100,9 @@ _ENTRIES = (
     Entry("input_too_large", 4, 413, "This is larger than anything Keyturn reads", "Check that it is the right file."),
     Entry("clock_skewed", 4, 400, "The request's time is too far from the service's", "Set this computer's clock, then try again."),
     Entry("request_unsupported", 4, 400, "This is not a request of the protocol", "Compare it with the protocol; a client of the same version sends it right."),
+    Entry("idempotency_mismatch", 4, 422, "This Idempotency-Key was used for another request", "Use a new key for a new request; repeat a request with the very same content."),
     # It could be done, but must not be (exit 5).
+    Entry("token_invalid", 5, 401, "This token is not accepted", "Make a new one in the service's home: `keyturn service token create --role ROLE`."),
     Entry("consent_required", 5, 403, "Nothing was sent, because nobody agreed to it", "See what would be sent with `keyturn disclose`, then repeat with --yes."),
     Entry("policy_forbidden", 5, 403, "This is forbidden by policy", "Ask your administrator; the line that decides is in the detail."),
     Entry("permission_denied", 5, 403, "This account may not do that", "Repeat it with the rights named in the detail."),
@@ -167,7 +170,10 @@ class Refused(NamedTuple):
     code: str
     why: str
     retry_after: int | None = None
+    reference: str | None = None  # The other side's number for this answer, if it gave one.
 
     def as_error(self) -> KeyturnError:
         """The same answer for a place where only an exception can travel (the end of a command)."""
-        return KeyturnError(self.code, self.why, retry_after=self.retry_after)
+        error = KeyturnError(self.code, self.why, retry_after=self.retry_after)
+        error.reference = self.reference
+        return error

@@ -66,7 +66,8 @@ def open_database(
     """Open the database at ``path``, making it (mode 0600) and bringing it up to date if need be.
 
     1. Make the file with its mode, durable in its directory.
-    2. Set WAL, ``synchronous=FULL`` and foreign keys, and check that they hold.
+    2. Set WAL, ``synchronous=FULL`` and foreign keys, and check that they hold. Make the log's name durable: SQLite does
+       that too, but passes over a failure in silence.
     3. Refuse a database of a newer program; run the missing migrations, each in a transaction of its own.
 
     ``migrations`` are SQL scripts in order; the database's ``user_version`` counts those that are done, and a script is
@@ -79,6 +80,8 @@ def open_database(
         if not readonly:
             _make_file(place)
         connection = _connect(place, readonly=readonly)
+        if not readonly:
+            _sync_directory(place.parent)
     except sqlite3.Error as error:
         raise storage_error(error, place) from error
     except OSError as error:
@@ -320,7 +323,12 @@ def _make_file(path: Path) -> None:
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)  # SQLite gives its -wal and -shm files the mode of the database.
         return
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(folder: Path) -> None:
+    """Make the names in ``folder`` durable. Raises: OSError."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:

@@ -45,10 +45,11 @@ _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 class _RefusalError(Exception):
     """A request that is refused before its handler runs."""
 
-    def __init__(self, status: int, error: KeyturnError) -> None:
+    def __init__(self, status: int, error: KeyturnError, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(error.detail)
         self.status = status
         self.error = error
+        self.headers = headers or {}
 
 
 class Limits:
@@ -71,6 +72,7 @@ class Limits:
         reference: Callable[[], str] = new_reference,
     ) -> None:
         self._app = app
+        self._routes = routes
         self._usual = (max_body, frozenset(content_types))
         self._bodies = [
             (r.method, compile_path(r.path)[0], (r.max_body, frozenset(r.content_types)))
@@ -97,7 +99,7 @@ class Limits:
         except ClientDisconnect:
             return  # Nobody is there to be told.
         except _RefusalError as refusal:
-            closing = {"Connection": "close"}
+            closing = {**refusal.headers, "Connection": "close"}
             await problem(refusal.error, reference=self._reference, status=refusal.status, headers=closing)(
                 scope, receive, answer.send
             )
@@ -132,16 +134,27 @@ class Limits:
     def _check_head(self, scope: Scope) -> None:
         if self._working > self._max_requests:
             raise _RefusalError(503, KeyturnError("service_unready", "Too many requests at once.", retry_after=2))
-        if scope["http_version"] not in ("1.0", "1.1"):  # llhttp lets HTTP/0.9 through, which has no status to answer with.
+        if scope["http_version"] not in (
+            "1.0",
+            "1.1",
+        ):  # llhttp lets HTTP/0.9 through, which has no status to answer with.
             raise _RefusalError(400, unsupported("Only HTTP/1.0 and HTTP/1.1 are spoken."))
         headers = scope["headers"]
+        hosts = sum(name == b"host" for name, _ in headers)
+        if hosts > 1 or (not hosts and scope["http_version"] == "1.1"):  # RFC 9112, section 3.2.
+            raise _RefusalError(400, unsupported("A request names one host."))
         if len(headers) > MAX_FIELDS or sum(len(name) + len(value) for name, value in headers) > MAX_HEAD:
             raise _RefusalError(431, unsupported(f"The header is larger than {MAX_HEAD} bytes or {MAX_FIELDS} fields."))
         if len(scope["raw_path"] or b"") + len(scope["query_string"]) > MAX_PATH:
             raise _RefusalError(414, unsupported(f"The address is longer than {MAX_PATH} bytes."))
         if scope["method"] not in _METHODS:
             refusal = unsupported(f"The method {scope['method'][:20]} is not used here.")
-            raise _RefusalError(405, refusal)
+            raise _RefusalError(405, refusal, {"Allow": self._allowed(scope["path"])})
+
+    def _allowed(self, path: str) -> str:
+        """The methods of a path, for the header that a 405 must have; none where there is nothing."""
+        found = {route.method for route in self._routes if compile_path(route.path)[0].match(path)}
+        return ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set()) | ({"OPTIONS"} if found else set())))
 
     def _bounds(self, method: str, path: str) -> tuple[int, frozenset[str]]:
         for wanted, pattern, bounds in self._bodies:
@@ -156,6 +169,8 @@ class Limits:
         length = values.get(b"content-length", b"")
         if length in (b"", b"0") and b"transfer-encoding" not in values:
             return receive
+        if values.get(b"transfer-encoding", b"chunked") != b"chunked":
+            raise _RefusalError(400, unsupported("The body is sent in a way that is not read here: only chunked is."))
         most, types = self._bounds(scope["method"], scope["path"])
         too_large = _RefusalError(413, KeyturnError("input_too_large", f"The body is larger than {most} bytes."))
         # llhttp and h11 have refused whatever is not a number; the comparison of lengths keeps int() cheap.
@@ -165,6 +180,9 @@ class Limits:
             raise _RefusalError(415, unsupported("The body is encoded: only identity is read."))
         media_type = values.get(b"content-type", b"").partition(b";")[0].strip().decode("latin-1")
         if media_type not in types:
+            allowed = self._allowed(scope["path"])
+            if allowed and scope["method"] not in allowed.split(", "):
+                raise _RefusalError(405, unsupported("This address does not take that method."), {"Allow": allowed})
             raise _RefusalError(415, unsupported(f"The body must be of type {' or '.join(sorted(types))}."))
         body = bytearray()
         try:

@@ -22,7 +22,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, NamedTuple
 
@@ -158,19 +158,39 @@ class Transport:
                 ``tls_untrusted`` if the certificate does not verify; ``answer_unexpected`` for a redirect, a body that
                 is too large or not HTTP, or a 4xx without a problem document; ``file_malformed`` for an unreadable CA.
         """
+        return self.call("POST", url, body, content_type)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        body: bytes = b"",
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Any request of an interface that answers in JSON; a body is sent if ``content_type`` is given.
+
+        ``headers`` are more names and values, without line breaks. Like :meth:`post`: on a kept connection that broke before an
+        answer the request is sent again. Raises: as :meth:`post`.
+        """
         target = Target.parse(url, "https")
-        reply = self._request("POST", target, body, content_type)
+        lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
+        if any(not line.isascii() or not line.isprintable() for line in lines):
+            raise KeyturnError("usage", "A value that is sent along holds signs that cannot stand there.")
+        reply = self._request(method, target, body, content_type, lines)
         if 200 <= reply.status < 300 or reply.media_type == PROBLEM:
             return reply
         code = "service_unreachable" if reply.status >= 500 or reply.status == 429 else "answer_unexpected"
         raise target.fault(code, "answer", f"it answered {reply.status} without a problem document", reply.retry_after)
 
-    def _request(self, method: str, target: Target, body: bytes, content_type: str | None) -> Reply:
+    def _request(
+        self, method: str, target: Target, body: bytes, content_type: str | None, more: Sequence[str] = ()
+    ) -> Reply:
         lines = [f"{method} {target.path} HTTP/1.1", f"Host: {target.authority}", f"User-Agent: {USER_AGENT}"]
         lines += [f"Accept: application/json, {PROBLEM}", "Accept-Encoding: identity"]
         if content_type is not None:
             lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
-        request = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+        request = "\r\n".join([*lines, *more, "", ""]).encode("latin-1") + body
 
         kept, self._kept = self._kept, None
         if kept is not None and kept.place == target.place and not kept.stale():

@@ -29,6 +29,7 @@ PROBLEM = "application/problem+json"
 PUBLIC = "public"
 JOSE = "application/jose"
 JSON = "application/json"
+NOTES = "keyturn.notes"  # Where in the scope handlers leave what is worth a line in the log; never a secret.
 MAX_BODY = 16_384  # The design's limit for one request document.
 _SIGNS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: nothing in it is mistaken for something else.
 
@@ -81,6 +82,8 @@ def problem(
         "retry_after": told.retry_after,
     }
     waiting = {} if told.retry_after is None else {"Retry-After": str(told.retry_after)}
+    if (status or told.entry.status) == 401:
+        waiting["WWW-Authenticate"] = 'Bearer realm="keyturn"'
     return Response(
         json.dumps(members, ensure_ascii=False),
         status_code=status or told.entry.status,
@@ -133,7 +136,9 @@ def health(ready: Callable[[], bool | Awaitable[bool]]) -> list[Route]:
     return [Route("/healthz", "GET", healthz, PUBLIC), Route("/readyz", "GET", readyz, PUBLIC)]
 
 
-def json_response(value: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    value: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """A JSON answer, compact and in UTF-8."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Response(text, status_code=status, media_type=JSON, headers=headers)
@@ -155,7 +160,9 @@ def _guarded(handler: Handler, guard: Guard | None) -> Handler:
     return guarded
 
 
-def _dispatcher(methods: Mapping[str, Handler], reference: Callable[[], str]) -> Callable[[Request], Awaitable[Response]]:
+def _dispatcher(
+    methods: Mapping[str, Handler], reference: Callable[[], str]
+) -> Callable[[Request], Awaitable[Response]]:
     allow = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))}
 
     async def dispatch(request: Request) -> Response:

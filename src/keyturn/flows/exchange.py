@@ -83,8 +83,8 @@ class Line:
         problem = reply.problem()
         if problem is not None:
             if problem.exit in (EXIT_REFUSED, EXIT_FORBIDDEN):
-                return Refused(problem.code, problem.detail, problem.retry_after)
-            if reply.status >= 500:
+                return Refused(problem.code, problem.detail, problem.retry_after, problem.reference)
+            if reply.status == 429 or reply.status >= 500:
                 raise KeyturnError(
                     "service_unready",
                     f"the service answers {problem.code}: {problem.detail}",

@@ -1,56 +1,124 @@
-"""The service over HTTP: the directory, one address for documents, one for questions, health.
+"""The service over HTTP: the directory, addresses for documents and questions, the admin API, health, figures, its description.
 
-Keeps: the table of routes with their access. Leaves to others: what a document does (``activation``), limits, problem
-documents and sockets (``edge.limits``, ``edge.web``, ``edge.listen``).
+Keeps: the table of routes with their access, and the rings around them. Leaves to others: what a document does
+(``activation``), what staff does (``admin``), limits, problem documents and sockets (``edge.limits``, ``edge.web``,
+``edge.listen``), what is written of a request (``observing``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
 from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.model import DAY, Channel, product_id
 from keyturn.edge.limits import Limits
-from keyturn.edge.web import PUBLIC, Route, application, health, json_response
-from keyturn.service.activation import ActivationService
+from keyturn.edge.metrics import MEDIA_TYPE, Metrics
+from keyturn.edge.serverlog import Log
+from keyturn.edge.web import NOTES, PUBLIC, Route, application, health, json_response
+from keyturn.service import admin, docpage, openapi
+from keyturn.service.activation import ActivationService, Proven
+from keyturn.service.admin import Gatekeeper
+from keyturn.service.observing import Observed
+from keyturn.service.ratelimit import Limiter, Rates
+from keyturn.service.shedding import Shedding, admission
 
-Log = Callable[[str, Mapping[str, Any]], None]
+__all__ = ["Log", "build", "routes"]
 
 
-def routes(service: ActivationService) -> list[Route]:
+def routes(service: ActivationService, gate: Gatekeeper, metrics: Metrics) -> list[Route]:
     """The authorization table. Everything a client needs is public: the documents prove who speaks."""
 
     async def directory(_request: Request) -> Response:
         return json_response(service.directory())
 
     async def exchange(request: Request) -> Response | Refused:
-        proven = service.prove(_token(await request.body()))
+        token = _token(await request.body())
+        admitted = admission(request)
+        admitted.look(token)
+        proven = service.prove(token)
+        admitted.pass_on(service, proven)
         if isinstance(proven, Refused):
             return proven
+        notes = request.scope.get(NOTES, {})
+        if isinstance(proven, Proven):
+            notes["product_id"] = _proven_id(proven)
         outcome = await asyncio.wrap_future(service.record(proven))  # Durable from here on.
-        return outcome if isinstance(outcome, Refused) else json_response(service.answer(proven, outcome))
+        if isinstance(outcome, Refused):
+            notes["outcome"] = "refused"
+            return outcome
+        notes["outcome"] = "released" if isinstance(outcome, int) else outcome.how
+        return json_response(service.answer(proven, outcome))
 
     async def ask(request: Request) -> Response | Refused:
-        answer = service.ask(_token(await request.body()))
+        token = _token(await request.body())
+        admission(request).pass_on(service, service.prove(token))
+        answer = service.ask(token)
         return answer if isinstance(answer, Refused) else json_response(answer)
+
+    async def figures(_request: Request) -> Response:
+        return Response(metrics.render(_gauges(service)), media_type=MEDIA_TYPE)
 
     return [
         Route("/.well-known/keyturn", "GET", directory, PUBLIC),
         Route("/v1/exchange", "POST", exchange, PUBLIC),
         Route("/v1/ask", "POST", ask, PUBLIC),
+        *_description(service),
+        *admin.routes(service, gate),
+        Route("/metrics", "GET", figures, "metrics.read"),
         *health(lambda: service.database.read(lambda db: db.execute("SELECT 1").fetchone()[0] == 1)),
     ]
 
 
-def build(service: ActivationService, log: Log) -> ASGIApp:
-    """The application with its limits, ready to be served."""
-    table = routes(service)
-    return Limits(application(table), routes=table, log=log)
+def build(service: ActivationService, log: Log, *, rates: Rates | None = None) -> ASGIApp:
+    """The application with its limits, ready to be served. ``rates`` are the settings' unless given."""
+    gate, metrics = Gatekeeper(service), Metrics()
+    table = routes(service, gate, metrics)
+    limiter = Limiter(service.home.settings.rates() if rates is None else rates)
+    limited = Limits(Shedding(application(table, guards=gate.guards), limiter), routes=table, log=log)
+    return Observed(limited, service, routes=table, log=log, metrics=metrics)
+
+
+def _description(service: ActivationService) -> list[Route]:
+    """The interface's description, for programs and for people: the same for everybody, so it is public and made once."""
+    described = openapi.document(service.home.settings.publisher, service.home.settings.url)
+    text = docpage.page(described)
+
+    async def document(_request: Request) -> Response:
+        return json_response(described)
+
+    async def page(_request: Request) -> Response:
+        return HTMLResponse(text, headers={"Content-Security-Policy": docpage.POLICY})
+
+    return [Route("/v1/openapi.json", "GET", document, PUBLIC), Route("/docs", "GET", page, PUBLIC)]
+
+
+def _gauges(service: ActivationService) -> Mapping[tuple[str, str], Mapping[str, float]]:
+    """Figures that are looked up when they are asked for."""
+    now = service.clock()
+    until: dict[str, int] = {}
+    for key in service.home.chain.newest.keys.values():
+        if key.kid in service.home.signers:
+            until[key.role] = max(until.get(key.role, 0), key.not_after)
+    intents = service.database.read(
+        lambda db: db.execute("SELECT count(*) FROM intent WHERE signature IS NULL").fetchone()[0]
+    )
+    return {
+        ("keyturn_open_intents", "Decisions that are recorded and not yet signed."): {"": intents},
+        ("keyturn_issuing_key_days_left", "Days until the last issuing key that is here ends, by role."): {
+            role: (end - now) / DAY for role, end in until.items()
+        },
+    }
+
+
+def _proven_id(proven: Proven) -> str:
+    """The product ID of a proven key, made anew: what a request says beside its serial is the sender's text."""
+    said = {product_id(proven.request.product.slug, channel, proven.request.serial) for channel in Channel}
+    return proven.request.product_id if proven.request.product_id in said else f"serial-{proven.request.serial:09d}"
 
 
 def _token(body: bytes) -> str:

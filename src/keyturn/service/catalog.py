@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from sqlite3 import Connection, Row
-from typing import Any
+from typing import Any, NamedTuple
 
 from keyturn.core import productkey
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import Channel, ProductName, product_id
+from keyturn.core.productkey import ProductKey
 from keyturn.core.terms import Terms
 from keyturn.edge.database import Database
 from keyturn.service import seats
@@ -24,25 +25,37 @@ MINT_BATCH = 2000  # Keys per transaction.
 MAX_LIMIT = 10_000_000
 
 
-def create_organization(db: Connection, name: str, title: str, ids: Ids, now: int) -> None:
+def create_organization(db: Connection, name: str, title: str, ids: Ids, now: int, actor: str = "staff") -> None:
     if db.execute("SELECT 1 FROM organization WHERE name = ?", (name,)).fetchone():
         raise KeyturnError("already_exists", f"organization {name!r} exists")
     db.execute("INSERT INTO organization (name, title, created_at) VALUES (?, ?, ?)", (name, title, now))
-    seats.write_audit(db, ids, now, "staff", "organization.created", name, {})
+    seats.write_audit(db, ids, now, actor, "organization.created", name, {})
 
 
-def organizations(db: Connection) -> list[dict[str, Any]]:
+_ORGANIZATION = (
+    "SELECT o.name, o.title, o.created_at, count(k.serial) AS keys, coalesce(sum(k.seats_used), 0) AS seats_used,"
+    " coalesce(sum(k.seat_limit), 0) AS seats_limit FROM organization o LEFT JOIN product_key k ON k.organization = o.name"
+)
+
+
+def organizations(db: Connection, after: str = "", limit: int = -1) -> list[dict[str, Any]]:
+    """Organizations by name, those after a name; ``limit`` -1 is all."""
     rows = db.execute(
-        "SELECT o.name, o.title, o.created_at, count(k.serial) AS keys, coalesce(sum(k.seats_used), 0) AS seats_used,"
-        " coalesce(sum(k.seat_limit), 0) AS seats_limit FROM organization o"
-        " LEFT JOIN product_key k ON k.organization = o.name GROUP BY o.name ORDER BY o.name"
+        f"{_ORGANIZATION} WHERE o.name > ? GROUP BY o.name ORDER BY o.name LIMIT ?", (after, limit)
     ).fetchall()
     return [dict(row) for row in rows]
 
 
+def find_organization(db: Connection, name: str) -> dict[str, Any]:
+    row = db.execute(f"{_ORGANIZATION} WHERE o.name = ? GROUP BY o.name", (name,)).fetchone()
+    if row is None:
+        raise KeyturnError("not_found", f"there is no organization {name!r}")
+    return dict(row)
+
+
 def create_product(
     db: Connection, name: ProductName, title: str, editions: Mapping[str, Sequence[str]], terms: Terms,
-    *, mode: str, terms_url: str | None, ids: Ids, now: int,
+    *, mode: str, terms_url: str | None, ids: Ids, now: int, actor: str = "staff",
 ) -> None:  # fmt: skip
     """Raises: KeyturnError ``already_exists``."""
     if db.execute("SELECT 1 FROM product WHERE slug = ?", (name.slug,)).fetchone():
@@ -57,10 +70,12 @@ def create_product(
             "INSERT INTO edition (product, name, features) VALUES (?, ?, ?)",
             (name.slug, edition, json.dumps(list(features))),
         )
-    seats.write_audit(db, ids, now, "staff", "product.created", name.slug, {"test": name.test, "mode": mode})
+    seats.write_audit(db, ids, now, actor, "product.created", name.slug, {"test": name.test, "mode": mode})
 
 
-def change_product(db: Connection, slug: str, changes: Mapping[str, Any], ids: Ids, now: int) -> None:
+def change_product(
+    db: Connection, slug: str, changes: Mapping[str, Any], ids: Ids, now: int, actor: str = "staff"
+) -> None:
     """Change title, mode, terms_url or any term; the product file's version grows."""
     row = find_product(db, slug)
     terms = json.loads(row["terms"])
@@ -71,7 +86,7 @@ def change_product(db: Connection, slug: str, changes: Mapping[str, Any], ids: I
         (changes.get("title", row["title"]), changes.get("mode", row["mode"]), changes.get("terms_url", row["terms_url"]),
          json.dumps(checked.claims(), sort_keys=True), slug),
     )  # fmt: skip
-    seats.write_audit(db, ids, now, "staff", "product.changed", slug, dict(changes))
+    seats.write_audit(db, ids, now, actor, "product.changed", slug, dict(changes))
 
 
 def find_product(db: Connection, slug: str) -> Row:
@@ -86,8 +101,10 @@ def product_named(db: Connection, name: str) -> Row | None:
     return row
 
 
-def products(db: Connection) -> list[dict[str, Any]]:
-    return [_product(db, row) for row in db.execute("SELECT * FROM product ORDER BY slug").fetchall()]
+def products(db: Connection, after: str = "", limit: int = -1) -> list[dict[str, Any]]:
+    """Products by slug, those after a slug; ``limit`` -1 is all."""
+    rows = db.execute("SELECT * FROM product WHERE slug > ? ORDER BY slug LIMIT ?", (after, limit)).fetchall()
+    return [_product(db, row) for row in rows]
 
 
 def product(db: Connection, slug: str) -> dict[str, Any]:
@@ -111,25 +128,56 @@ def editions(db: Connection, slug: str) -> dict[str, tuple[str, ...]]:
     return {row["name"]: tuple(json.loads(row["features"])) for row in rows}
 
 
-def mint(
-    database: Database, sealer: Sealer, ids: Ids, slug: str, channel: Channel, count: int, limit: int, *, now: int,
-    organization: str | None = None, edition: str | None = None, features: Sequence[str] = (),
-    term_days: int | None = None, until: int | None = None, note: str = "",
-    progress: Callable[[int], None] | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Make ``count`` product keys with ``limit`` seats each and store them sealed, a batch per transaction.
+class Plan(NamedTuple):
+    """What keys to make, checked against the catalogue."""
 
-    Serials are random, so that a product ID does not tell how many were sold. ``features`` are added to the
-    edition's. Raises: KeyturnError ``not_found``, ``usage``.
-    """
-    row = database.read(lambda db: find_product(db, slug))
-    name = ProductName.parse(row["name"])
-    known = database.read(lambda db: editions(db, slug))
+    product: ProductName
+    channel: Channel
+    organization: str | None
+    edition: str
+    features: str  # JSON list: the edition's and those beyond.
+    limit: int
+    term_days: int | None
+    until: int | None
+    note: str
+    now: int
+
+    def make(self, sealer: Sealer, ids: Ids, count: int) -> list[Made]:
+        """``count`` keys with their rows. Serials are random: a product ID does not tell how many were sold."""
+        keys = [
+            productkey.make(self.channel, int.from_bytes(ids.chance(4), "big") >> 4, ids.chance(10))
+            for _ in range(count)
+        ]
+        return [
+            Made(key, (
+                key.serial, self.product.slug, self.channel.value, self.organization, self.edition, self.features, self.limit,
+                self.term_days, self.until, key.partial, 1,
+                sealer.seal(productkey.derive(key, self.product), key.serial, ids.chance(12)), self.note, self.now,
+            ))
+            for key in keys
+        ]  # fmt: skip
+
+
+class Made(NamedTuple):
+    """A key that was made, and the row that will be kept of it."""
+
+    key: ProductKey
+    row: tuple[Any, ...]
+
+
+def plan(
+    db: Connection, slug: str, channel: Channel, count: int, limit: int, *, now: int, organization: str | None = None,
+    edition: str | None = None, features: Sequence[str] = (), term_days: int | None = None, until: int | None = None,
+    note: str = "",
+) -> Plan:  # fmt: skip
+    """Check what is asked for; ``features`` are added to the edition's. Raises: KeyturnError ``not_found``, ``usage``."""
+    name = ProductName.parse(find_product(db, slug)["name"])
+    known = editions(db, slug)
     chosen = edition or next(iter(known))
     if chosen not in known:
         raise KeyturnError("not_found", f"product {slug!r} has no edition {chosen!r}; it has {', '.join(known)}")
-    if organization is not None and organization not in {o["name"] for o in database.read(organizations)}:
-        raise KeyturnError("not_found", f"there is no organization {organization!r}")
+    if organization is not None:
+        find_organization(db, organization)
     if channel is Channel.MAK and organization is None:
         raise KeyturnError("usage", "a multiple activation key belongs to an organization: add --org NAME")
     if channel is Channel.RETAIL and limit != 1:
@@ -137,53 +185,72 @@ def mint(
     if not 1 <= limit <= MAX_LIMIT or not 1 <= count <= MAX_LIMIT:
         raise KeyturnError("usage", f"--limit and --count are numbers from 1 to {MAX_LIMIT}")
     granted = json.dumps(list(dict.fromkeys([*known[chosen], *features])))
+    return Plan(name, channel, organization, chosen, granted, limit, term_days, until, note, now)
+
+
+def insert_keys(
+    db: Connection, planned: Plan, made: Sequence[Made], sealer: Sealer, ids: Ids, actor: str = "staff"
+) -> list[dict[str, Any]]:
+    """Keep keys, making another for each whose serial is taken. The keys themselves are in the result and nowhere else."""
+    kept: list[ProductKey] = []
+    waiting = list(made)
+    while waiting:
+        taken = 0
+        for item in waiting:
+            found = db.execute(
+                "INSERT INTO product_key (serial, product, channel, organization, edition, features, seat_limit, term_days,"
+                " until, partial, pepper, sealed, note, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING RETURNING serial",
+                item.row,
+            ).fetchone()
+            if found is None:
+                taken += 1
+            else:
+                kept.append(item.key)
+        waiting = planned.make(sealer, ids, taken)
+    seats.write_audit(db, ids, planned.now, actor, "key.minted", planned.product.slug, {"count": len(kept)})
+    return [
+        {
+            "key": key.text, "product_id": product_id(planned.product.slug, planned.channel, key.serial), "serial": key.serial,
+            "channel": planned.channel.value, "limit": planned.limit,
+        }
+        for key in kept
+    ]  # fmt: skip
+
+
+def mint(
+    database: Database, sealer: Sealer, ids: Ids, slug: str, channel: Channel, count: int, limit: int, *, now: int,
+    progress: Callable[[int], None] | None = None, actor: str = "staff", **values: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Make ``count`` product keys with ``limit`` seats each and store them sealed, a batch per transaction; ``values`` as
+    :func:`plan`. Raises: KeyturnError ``not_found``, ``usage``.
+    """
+    planned = database.read(lambda db: plan(db, slug, channel, count, limit, now=now, **values))
     keys: list[dict[str, Any]] = []
     while len(keys) < count:
-        batch = [
-            productkey.make(channel, int.from_bytes(ids.chance(4), "big") >> 4, ids.chance(10))
-            for _ in range(min(MINT_BATCH, count - len(keys)))
-        ]
-        rows = {
-            key.serial: (
-                key.serial, slug, channel.value, organization, chosen, granted, limit, term_days, until, key.partial, 1,
-                sealer.seal(productkey.derive(key, name), key.serial, ids.chance(12)), note, now,
-            )
-            for key in batch
-        }  # fmt: skip
-        by_serial = {key.serial: key for key in batch}
-        for serial in database.write(lambda db, rows=rows: _insert_keys(db, rows, ids, slug, now)).result():  # type: ignore[misc]
-            key = by_serial[serial]
-            keys.append({
-                "key": key.text, "product_id": product_id(slug, channel, serial), "serial": serial,
-                "channel": channel.value, "limit": limit,
-            })  # fmt: skip
+        made = planned.make(sealer, ids, min(MINT_BATCH, count - len(keys)))
+        keys += database.write(lambda db, made=made: insert_keys(db, planned, made, sealer, ids, actor)).result()  # type: ignore[misc]
         if progress is not None:
             progress(len(keys))
     return keys
 
 
-def _insert_keys(db: Connection, rows: Mapping[int, tuple[Any, ...]], ids: Ids, slug: str, now: int) -> list[int]:
-    """Insert keys whose serial is free; one whose serial is taken is left out, and another is made for it."""
-    kept = [
-        row["serial"]
-        for values in rows.values()
-        for row in db.execute(
-            "INSERT INTO product_key (serial, product, channel, organization, edition, features, seat_limit, term_days,"
-            " until, partial, pepper, sealed, note, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT DO NOTHING RETURNING serial",
-            values,
-        ).fetchall()
-    ]
-    seats.write_audit(db, ids, now, "staff", "key.minted", slug, {"count": len(kept)})
-    return kept
-
-
 _KEY = "SELECT k.*, p.name AS product_name FROM product_key k JOIN product p ON p.slug = k.product"
 
 
-def keys(db: Connection, product: str | None = None, limit: int = 10_000) -> list[dict[str, Any]]:
-    where, values = (" WHERE k.product = ?", (product,)) if product else ("", ())
-    rows = db.execute(f"{_KEY}{where} ORDER BY k.created_at, k.serial LIMIT ?", (*values, limit)).fetchall()
+def keys(
+    db: Connection, product: str | None = None, limit: int = 10_000, *, organization: str | None = None,
+    after: tuple[int, int] = (-1, -1),
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Keys by age, those after a (creation time, serial)."""
+    filters = [
+        (column, value) for column, value in (("product", product), ("organization", organization)) if value is not None
+    ]
+    where = "".join(f" AND k.{column} = ?" for column, _ in filters)
+    rows = db.execute(
+        f"{_KEY} WHERE (k.created_at, k.serial) > (?, ?){where} ORDER BY k.created_at, k.serial LIMIT ?",
+        (*after, *(value for _, value in filters), limit),
+    ).fetchall()
     return [_key(row) for row in rows]
 
 
@@ -204,7 +271,7 @@ def _key(row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def set_key(db: Connection, serial: int, changes: Mapping[str, Any], ids: Ids, now: int) -> None:
+def set_key(db: Connection, serial: int, changes: Mapping[str, Any], ids: Ids, now: int, actor: str = "staff") -> None:
     """Change blocked, seat_limit or note. A limit below the seats in use is refused: nobody loses a seat."""
     before = key(db, serial)
     limit = changes.get("seat_limit", before["limit"])
@@ -216,7 +283,7 @@ def set_key(db: Connection, serial: int, changes: Mapping[str, Any], ids: Ids, n
         "UPDATE product_key SET blocked = ?, seat_limit = ?, note = ? WHERE serial = ?",
         (changes.get("blocked", before["blocked"]), limit, changes.get("note", before["note"]), serial),
     )
-    seats.write_audit(db, ids, now, "staff", "key.changed", str(serial), dict(changes))
+    seats.write_audit(db, ids, now, actor, "key.changed", str(serial), dict(changes))
 
 
 _ACTIVATION = (
@@ -225,9 +292,12 @@ _ACTIVATION = (
 )
 
 
-def activations(db: Connection, serial: int | None = None, limit: int = 10_000) -> list[dict[str, Any]]:
-    where, values = (" WHERE a.serial = ?", (serial,)) if serial is not None else ("", ())
-    rows = db.execute(f"{_ACTIVATION}{where} ORDER BY a.activated_at, a.id LIMIT ?", (*values, limit)).fetchall()
+def activations(
+    db: Connection, serial: int | None = None, limit: int = 10_000, *, after: str = ""
+) -> list[dict[str, Any]]:
+    """Activations by age, those after an activation's name (it begins with its time)."""
+    where, values = (" AND a.serial = ?", (serial,)) if serial is not None else ("", ())
+    rows = db.execute(f"{_ACTIVATION} WHERE a.id > ?{where} ORDER BY a.id LIMIT ?", (after, *values, limit)).fetchall()
     return [_activation(row) for row in rows]
 
 
@@ -247,10 +317,10 @@ def _activation(row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reclaim(db: Connection, identifier: str, ids: Ids, now: int) -> dict[str, Any]:
+def reclaim(db: Connection, identifier: str, ids: Ids, now: int, actor: str = "staff") -> dict[str, Any]:
     """End an activation by decision of staff; its computer learns of it when it asks again."""
     found = activation(db, identifier)
     if not seats.end_activation(db, found["serial"], identifier, "reclaimed", now):
         raise KeyturnError("not_found", f"activation {identifier} has ended already")
-    seats.write_audit(db, ids, now, "staff", "activation.reclaimed", str(found["serial"]), {"activation": identifier})
+    seats.write_audit(db, ids, now, actor, "activation.reclaimed", str(found["serial"]), {"activation": identifier})
     return activation(db, identifier)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -14,9 +12,9 @@ import click
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY, rfc3339
 from keyturn.edge import clock
-from keyturn.edge.terminal import Call, Verbs, pass_call
+from keyturn.edge.terminal import Call, pass_call
 from keyturn.service import catalog, home
-from keyturn.service.context import home_path, opened
+from keyturn.service.context import ServiceVerbs, home_path, opened
 from keyturn.service.home import ServiceHome
 
 LISTEN = "127.0.0.1:8443"
@@ -24,13 +22,15 @@ PROBE_LISTEN = "127.0.0.1:8080"
 
 
 @click.group(
-    cls=Verbs,
+    cls=ServiceVerbs,
     lazy={
         "org": "keyturn.service.staff:org",
         "product": "keyturn.service.staff:product",
-        "key": "keyturn.service.staff:key",
-        "activation": "keyturn.service.staff:activation",
-        "answer": "keyturn.service.staff:answer",
+        "key": "keyturn.service.staff_keys:key",
+        "activation": "keyturn.service.staff_keys:activation",
+        "find": "keyturn.service.staff_keys:find",
+        "answer": "keyturn.service.answering:answer",
+        "token": "keyturn.service.token_cli:token",
     },
 )
 def service() -> None:
@@ -109,6 +109,7 @@ def run(
 ) -> None:  # fmt: skip
     """Run the service until SIGTERM. The root folder is never opened."""
     from keyturn.edge import listen as listening
+    from keyturn.edge.serverlog import open_log
     from keyturn.service.app import build
 
     host, port = _address(listen)
@@ -119,8 +120,9 @@ def run(
         raise KeyturnError("usage", "--tls-cert and --tls-key go together")
     with opened(call) as running:
         recovered = running.recover()
+        log = open_log(clock.now)
         if recovered:
-            _log("recovered", {"intents": recovered})
+            log("recovered", {"intents": recovered})
         cert, key = (tls_cert, tls_key) if tls_cert and tls_key else running.home.tls_files
 
         def ready(found: listening.Ready) -> None:
@@ -132,7 +134,7 @@ def run(
 
         async def main() -> None:
             await listening.serve(
-                build(running, _log), host=host, port=port, tls_cert=cert, tls_key=key,
+                build(running, log), host=host, port=port, tls_cert=cert, tls_key=key,
                 probe_host=probe[0] if probe else None, probe_port=probe[1] if probe else None,
                 on_ready=ready, stop=asyncio.Event(),
             )  # fmt: skip
@@ -145,11 +147,6 @@ def _address(text: str) -> tuple[str, int]:
     if not host or not port.isdigit() or int(port) > 65_535:
         raise KeyturnError("usage", f"{text!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
-
-
-def _log(event: str, data: Mapping[str, Any]) -> None:
-    """One JSON line per event on stderr: no secrets, no addresses, no bodies."""
-    click.echo(json.dumps({"at": rfc3339(clock.now()), "event": event, **data}, default=str), err=True)
 
 
 @service.command()
@@ -236,7 +233,7 @@ def config_show(call: Call, origin: bool) -> None:
 @click.argument("value")
 @pass_call
 def config_set(call: Call, name: str, value: str) -> None:
-    """Change a setting: url, probe_url or database."""
+    """Change a setting: url, probe_url, database, rate_address, rate_prefix or rate_key."""
     home.change_setting(home_path(call), name, value)
     call.emit({name: value}, f"{name} = {value}")
     if name in ("url", "probe_url"):

@@ -23,12 +23,15 @@ from keyturn.core.trust import Chain, IssuingKey
 from keyturn.edge import files, keystore, tls
 from keyturn.edge.database import Database, open_database
 from keyturn.edge.keystore import Signer
+from keyturn.service.ratelimit import Rate, Rates
 
 PROGRAM = "service"
 PERIOD = 90 * DAY  # An issuing key's life.
 STEP = 75 * DAY  # From one key's start to the next: fifteen days of overlap.
 AHEAD = 10  # Keys made at init: two years are authorised.
-SETTINGS = ("url", "probe_url", "publisher", "database")
+# Requests, PER_SECOND/BURST or off. Generous: a whole campus may wake up behind one address on a Monday.
+RATES = {"rate_address": "100/2000", "rate_prefix": "400/8000", "rate_key": "50/5000"}
+SETTINGS = ("url", "probe_url", "publisher", "database", *RATES)
 
 
 class Settings(NamedTuple):
@@ -38,6 +41,13 @@ class Settings(NamedTuple):
     url: str
     probe_url: str | None
     database: str
+    rate_address: str
+    rate_prefix: str
+    rate_key: str
+
+    def rates(self) -> Rates:
+        """The limits on requests. Raises: KeyturnError ``usage`` for a setting that is no rate."""
+        return Rates(Rate.parse(self.rate_address), Rate.parse(self.rate_prefix), Rate.parse(self.rate_key))
 
 
 class ServiceHome:
@@ -140,6 +150,7 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dic
         "probe_url": None,
         "publisher": "",
         "database": "service.db",
+        **RATES,
     }
     origins = dict.fromkeys(values, "default")
     for name in SETTINGS:
@@ -154,6 +165,7 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dic
         str(values["url"]).rstrip("/"),
         None if probe in (None, "none") else probe,
         str(values["database"]),
+        *(str(values[name]) for name in RATES),
     ), origins
 
 
@@ -168,6 +180,8 @@ def change_setting(path: Path, name: str, value: str) -> None:
 
     if name not in SETTINGS or name == "publisher":
         raise KeyturnError("usage", f"{name!r} is not one of {', '.join(s for s in SETTINGS if s != 'publisher')}")
+    if name in RATES:
+        Rate.parse(value)
     stored = tomllib.loads((files.read(settings_file(path)) or b"").decode())
     write_settings(path, {**stored, name: value})
 
