@@ -98,13 +98,11 @@ _ENTRIES = (
     Entry("document_foreign", 4, 400, "This document belongs to another product, computer or request", "Use it where it belongs, or make a new request."),
     Entry("document_expired", 4, 400, "This document was made outside the time its key may be used", "Get a newer one from its publisher."),
     Entry("input_too_large", 4, 413, "This is larger than anything Keyturn reads", "Check that it is the right file."),
-    Entry("clock_skewed", 4, 400, "The request's time is too far from the service's", "Set this computer's clock, then try again."),
     Entry("request_unsupported", 4, 400, "This is not a request of the protocol", "Compare it with the protocol; a client of the same version sends it right."),
     Entry("idempotency_mismatch", 4, 422, "This Idempotency-Key was used for another request", "Use a new key for a new request; repeat a request with the very same content."),
     # It could be done, but must not be (exit 5).
     Entry("token_invalid", 5, 401, "This token is not accepted", "Make a new one in the service's home: `keyturn service token create --role ROLE`."),
     Entry("consent_required", 5, 403, "Nothing was sent, because nobody agreed to it", "See what would be sent with `keyturn disclose`, then repeat with --yes."),
-    Entry("policy_forbidden", 5, 403, "This is forbidden by policy", "Ask your administrator; the line that decides is in the detail."),
     Entry("permission_denied", 5, 403, "This account may not do that", "Repeat it with the rights named in the detail."),
     Entry("test_only", 5, 403, "Only a test product may be told another computer or time", "Unset KEYTURN_SYSROOT and KEYTURN_NOW, or use a product made with --test."),
     # Our fault (exit 6).

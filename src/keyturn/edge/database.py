@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from keyturn.core.errors import KeyturnError
+from keyturn.edge import files
 
 T = TypeVar("T")
 Item = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
@@ -81,7 +82,7 @@ def open_database(
             _make_file(place)
         connection = _connect(place, readonly=readonly)
         if not readonly:
-            _sync_directory(place.parent)
+            files.sync_directory(place.parent)
     except sqlite3.Error as error:
         raise storage_error(error, place) from error
     except OSError as error:
@@ -323,16 +324,7 @@ def _make_file(path: Path) -> None:
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)  # SQLite gives its -wal and -shm files the mode of the database.
         return
-    _sync_directory(path.parent)
-
-
-def _sync_directory(folder: Path) -> None:
-    """Make the names in ``folder`` durable. Raises: OSError."""
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    files.sync_directory(path.parent)
 
 
 def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
