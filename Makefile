@@ -18,7 +18,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help dev demo test pytest lint types node vectors vectors-check bench simulate show-online wheel lock clean
+.PHONY: help dev demo test pytest lint types node vectors vectors-check bench simulate show-online show-solid chaos faults forge hostile wheel lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +76,23 @@ simulate: $(STAMP) ## how often seats are falsely the same or different, at 100,
 
 show-online: $(STAMP) node ## walk the list "activate this computer online" against the real programs, a line per item
 	$(PY) tests/show_online.py
+
+# More of everything: make show-solid SHOW='--step 1 --cycles 1000'
+show-solid: $(STAMP) ## walk the list "solid" against the real programs: kills, faults, forgeries, attacks (SHOW='--only WORD')
+	$(PY) tests/show_solid.py $(SHOW)
+
+BUDGET ?= 3m
+chaos: $(STAMP) ## kill storms against the real service (BUDGET=20m SEED=...)
+	$(PY) tests/chaos.py --budget $(BUDGET) $(if $(SEED),--seed $(SEED))
+
+faults: $(STAMP) ## each of the service's first writes and fsyncs fails once, with EIO and ENOSPC (FIRST=200 SEED=...; needs strace)
+	$(PY) tests/faults.py --first $(or $(FIRST),200) $(if $(SEED),--seed $(SEED))
+
+forge: $(STAMP) ## forged answers against the client's verifier (N=1000000 SEED=...)
+	$(PY) tests/forge.py --count $(or $(N),1000000) $(if $(SEED),--seed $(SEED))
+
+hostile: $(STAMP) ## hostile requests against the real service over TLS
+	$(PY) tests/hostile.py $(if $(SEED),--seed $(SEED))
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(PY) -m build --wheel --no-isolation --outdir dist .

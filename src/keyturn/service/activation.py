@@ -89,10 +89,10 @@ class ActivationService:
         if isinstance(terms, Refused):
             return terms
         # 3.
-        row = self.database.read(lambda db: seats.find_key(db, str(request.product), request.serial))
-        sealed, serial = (self._nobody, 0) if row is None else (row["sealed"], row["serial"])
-        proven = issuance.proof_holds(self.sealer.open(sealed, serial), request, verified.kid)
-        if row is None or not proven:
+        name = str(request.product)
+        serial, sealed = self.database.read(lambda db: seats.sealed_key(db, name, request.serial, self._nobody))
+        proven = issuance.proof_holds(self.sealer.open(sealed, serial or 0), request, verified.kid)
+        if serial is None or not proven:
             return Refused("key_unknown", f"product key {request.product_id[:80]} is not known for this product")
         return Proven(token, request, verified.kid, terms)
 

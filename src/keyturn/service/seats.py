@@ -52,6 +52,16 @@ def find_key(db: Connection, product: str, serial: int) -> Row | None:
     return row
 
 
+def sealed_key(db: Connection, product: str, serial: int, nobody: bytes) -> tuple[int | None, bytes]:
+    """The sealed part of a key, and its serial; for a key that is not there ``None`` and ``nobody``, by the same steps."""
+    row = db.execute(
+        "SELECT k.serial, k.sealed FROM product_key k JOIN product p ON p.slug = k.product WHERE k.serial = ? AND p.name = ?"
+        " UNION ALL SELECT NULL, ? LIMIT 1",
+        (serial, product, nobody),
+    ).fetchone()
+    return row[0], row[1]
+
+
 def key_of(row: Row) -> Key:
     return Key(
         row["serial"], Channel(row["channel"]), row["edition"], tuple(json.loads(row["features"])), bool(row["blocked"]),

@@ -1,0 +1,85 @@
+"""The service with a bug planted in it, to show that a check can fail. Never part of the product.
+
+    python tests/solid/planted.py BUG /path/to/keyturn service run …
+
+Bugs: ``no-guard`` (nothing holds the limit of a key), ``early-answer`` (answers first, commits later),
+``crash`` (every exchange raises something unexpected).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+
+
+def changed(name: str, *changes: tuple[str, str]) -> ModuleType:
+    """Load the module ``name`` from its source with ``changes`` made; each must fit exactly once."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None
+    with open(spec.origin, encoding="utf-8") as file:
+        source = file.read()
+    for old, new in changes:
+        assert source.count(old) == 1, f"the bug does not fit into {name} any more: {old!r}"
+        source = source.replace(old, new)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    exec(compile(source, spec.origin, "exec"), module.__dict__)
+    package, _, leaf = name.rpartition(".")
+    setattr(importlib.import_module(package), leaf, module)
+    return module
+
+
+def no_guard() -> None:
+    """The counter is no longer compared with the limit: not in the decision, not in the update, not by the CHECK."""
+    last = '("wal_autocheckpoint", "0", 0)'
+    changed("keyturn.edge.database", (last, f'{last}, ("ignore_check_constraints", "ON", 1)'))
+    changed(
+        "keyturn.service.seats",
+        (" AND seats_used < seat_limit RETURNING", " RETURNING"),
+        ('and row["seats_used"] >= row["seat_limit"]', "and False"),
+    )
+
+
+def early_answer() -> None:
+    """A future is done before the commit, which comes a quarter of a second later."""
+    answering = (
+        "        for future, value, failure in answers:\n"
+        "            if failure is None:\n"
+        "                future.set_result(value)\n"
+        "            else:\n"
+        "                future.set_exception(failure)\n"
+    )
+    early = answering.replace("        for", "            for", 1).replace("\n        ", "\n            ")
+    changed(
+        "keyturn.edge.database",
+        (answering, ""),
+        (
+            '            committing = True\n            connection.execute("COMMIT")\n',
+            f'            committing = True\n{early}            time.sleep(0.25)\n            connection.execute("COMMIT")\n',
+        ),
+    )
+
+
+def crash() -> None:
+    """Every exchange ends in an exception that nobody expected, whose message holds all that a careless one could."""
+    changed(
+        "keyturn.service.seats",
+        ("    name = jws.digest(token)\n", '    raise RuntimeError(f"{token} {request} {thumbprint}")\n'),
+    )
+
+
+BUGS = {"crash": crash, "no-guard": no_guard, "early-answer": early_answer}
+
+
+def main() -> object:
+    BUGS[sys.argv[1]]()
+    sys.argv = sys.argv[2:]
+    from keyturn.cli import main as keyturn
+
+    return keyturn()
+
+
+if __name__ == "__main__":
+    sys.exit(main())  # type: ignore[arg-type]

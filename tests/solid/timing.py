@@ -1,0 +1,98 @@
+"""Whether the time of a "no" tells an unknown key from one that exists: Welch's t-test over interleaved calls of ``prove``."""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from keyturn.core import productkey
+from keyturn.core.errors import Refused
+from keyturn.edge.web import problem
+from keyturn.service import catalog
+from keyturn.testing import World
+from solid.asking import Asker
+from solid.storm import Outcome
+
+BOUND = 4.5
+
+
+def welch(a: Sequence[float], b: Sequence[float]) -> float:
+    """The t of two samples of unequal variance."""
+    spread = statistics.variance(a) / len(a) + statistics.variance(b) / len(b)
+    return (statistics.fmean(a) - statistics.fmean(b)) / math.sqrt(spread)
+
+
+def cropped(samples: Sequence[list[float]], share: float = 0.9) -> list[list[float]]:
+    """Without what an interruption made slow: above the ``share`` quantile of all of them together."""
+    bound = sorted(value for sample in samples for value in sample)[int(share * sum(map(len, samples))) - 1]
+    return [[value for value in sample if value <= bound] for sample in samples]
+
+
+def run(folder: Path, seed: str, calls: int = 4_000) -> Outcome:
+    """Unknown, blocked and foreign keys, and a proof that does not hold: equal bytes, and equal time.
+
+    ``calls`` of each kind, in random order; if the time differs, once more with four times as many.
+    """
+    chance = random.Random(seed)
+    world = World(folder / "world")
+    try:
+        publisher = world.publisher
+        good, blocked = publisher.mint_all(channel="mak", limit=10), publisher.mint_all()
+        publisher.product("second")
+        foreign = publisher.mint_all("second")
+        ids, now = publisher.service.ids, world.clock()
+        publisher.database.write_now(lambda db: catalog.set_key(db, blocked[0]["serial"], {"blocked": True}, ids, now))
+        unknown = productkey.make(productkey.parse(good[0]["key"]).channel, 1, chance.randbytes(10))
+        askers = {
+            "unknown": (Asker(world.product, unknown.text, chance), {}),
+            "unproven": (Asker(world.product, good[0]["key"], chance), {"key_proof": "A" * 43}),
+            "blocked": (Asker(world.product, blocked[0]["key"], chance), {"key_proof": "A" * 43}),
+            "foreign": (Asker(world.product, foreign[0]["key"], chance), {}),
+        }  # fmt: skip
+        problems, answers = [], {}
+        for name, (asker, changes) in askers.items():
+            asked = asker.request(**changes)
+            refused = publisher.service.prove(asked.token)
+            assert isinstance(refused, Refused), f"{name} was accepted"
+            response = problem(refused, reference=lambda: "KT-0000-0000")
+            answers[name] = (
+                bytes(response.body).replace(asked.request.product_id.encode(), b"ID"),
+                response.status_code,
+            )
+        if len(set(answers.values())) != 1:
+            problems.append(f"the answers differ: {answers}")
+        ts = {"": BOUND + 1.0}
+        for size in (calls, 4 * calls):
+            times = _times(world, askers, size, chance)
+            ts = {name: welch(times[name], times["unknown"]) for name in askers if name != "unknown"}
+            if max(map(abs, ts.values())) < BOUND:
+                break
+        worst = max(ts, key=lambda name: abs(ts[name]))
+        if abs(ts[worst]) >= BOUND:
+            problems.append(f"the time tells {worst} from unknown keys: t = {ts[worst]:.1f}")
+    finally:
+        world.close()
+    return Outcome({"calls_of_each_of_4_kinds": size, "is_the_greatest_|t|": round(abs(ts[worst]), 2)}, problems)
+
+
+def _times(
+    world: World, askers: dict[str, tuple[Asker, dict[str, str]]], size: int, chance: random.Random
+) -> dict[str, list[float]]:
+    prove, clock = world.publisher.service.prove, time.perf_counter
+    calls = [(name, asker.request(**changes).token) for name, (asker, changes) in askers.items() for _ in range(size)]
+    chance.shuffle(calls)
+    found: dict[str, list[float]] = {name: [] for name in askers}
+    gc.disable()
+    try:
+        for name, token in calls:
+            began = clock()
+            prove(token)
+            found[name].append(clock() - began)
+    finally:
+        gc.enable()
+    return dict(zip(found, cropped(list(found.values())), strict=True))
