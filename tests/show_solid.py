@@ -3,7 +3,7 @@
 A line per item: ``ok`` or ``FAIL``, the item, its figure. Exits 1 on any FAIL. Counts are options, so that the whole list
 fits into some minutes here and the long campaigns (``make chaos``, ``faults``, ``forge``, ``hostile``) go further.
 
-    python tests/show_solid.py [--only WORD] [--seed SEED] [--cycles 200] [--faults 200] [--step 12] [--forgeries 1000000]
+    python tests/show_solid.py [--only WORD] [--seed SEED] [--cycles 200] [--faults 200] [--step 25] [--forgeries 1000000]
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def main() -> int:
     parser.add_argument("--seed", default=secrets.token_hex(4), help="repeat a run (default: a new one)")
     parser.add_argument("--cycles", type=int, default=200, help="cycles of kill -9 (default: 200)")
     parser.add_argument("--faults", type=int, default=200, help="the first so many writes and fsyncs (default: 200)")
-    parser.add_argument("--step", type=int, default=12, help="every how many-th of them fails (default: 12; all: 1)")
+    parser.add_argument("--step", type=int, default=25, help="every how many-th of them fails (default: 25; all: 1)")
     parser.add_argument("--forgeries", type=int, default=1_000_000, help="forged answers (default: 1000000)")
     parser.add_argument("--traceback", action="store_true", help="show where an item failed")
     given = parser.parse_args()

@@ -88,7 +88,7 @@ def test_no_forgery_is_accepted(tmp_path: Path) -> None:
     print(dict(refused))
     assert problems == []
     assert len(refused) == len(forgeries.CLASSES) == 9
-    assert refused.total() == 20_000 // 9 * 9
+    assert refused.total() >= 20_000
 
 
 def _any_type(_token: str, *kinds: Kind) -> Header:

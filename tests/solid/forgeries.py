@@ -315,7 +315,7 @@ def run(folder: Path, seed: str, count: int) -> tuple[Counter[str], list[str]]:
     try:
         assert scene.accepts(Forgery(scene.held.certificate)), "the honest answer is refused"
         for name, make in CLASSES.items():
-            share = count // len(CLASSES)
+            share = -(-count // len(CLASSES))
             for number, forgery in enumerate(itertools.islice(make(scene, random.Random(f"{seed} {name}")), share)):
                 try:
                     accepted = scene.accepts(forgery)

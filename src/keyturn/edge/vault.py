@@ -137,8 +137,7 @@ class Shelf:
         return _decode(data.decode("ascii", "replace"))
 
     def keep_key(self, key: InstalledKey, secret: bytes) -> None:
-        """The public part last, and none in between: it must never name another key than the secret is of."""
-        files.remove(self._place("key.json"))
+        """The secret first: a public part without it would be a key that cannot be used."""
         files.write(self._place("key.secret"), base64.b64encode(secret), files.PRIVATE)
         files.write_json(self._place("key.json"), key._asdict())
 
