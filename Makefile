@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.made-for
-LOCKS  := base service demo dev
+LOCKS  := base service demo wheel dev
 NODE   := tests/node/node_modules/.made
 # More than the default, for example: make test PYTEST_ARGS='-x -k productkey'
 PYTEST_ARGS ?=
@@ -18,7 +18,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help dev demo test pytest lint types node vectors vectors-check bench simulate show-online show-solid chaos faults forge hostile wheel lock clean
+.PHONY: help dev demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid chaos faults forge hostile wheel lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,11 +68,24 @@ vectors-check: $(STAMP) ## make them anew elsewhere and compare with the committ
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PY) tests/make_vectors.py "$$scratch" && diff -r tests/vectors "$$scratch" && echo "The golden vectors are as committed."
 
-bench: $(STAMP) ## measure: activations per second, start-up of the client
-	$(PY) tests/bench.py
+pages: $(STAMP) ## make the pages that repeat what the program knows anew: errors, commands, addresses, what is sent
+	$(PY) tests/make_pages.py docs
+
+docs: $(STAMP) ## the pages as a site in build/docs, which works offline; a warning is an error
+	$(PY) -m sphinx -b html -W --keep-going -n -q -E -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
+man: $(STAMP) ## the man pages keyturn(1) and keyturn-service(1) in build/man: man -l build/man/keyturn.1
+	$(PY) tests/make_man.py build/man
+
+bench: $(STAMP) ## measure: activations, minting, license check, start-up (ONLY=activations; WRITE=1 writes docs/benchmarks.md)
+	$(PY) tests/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write docs/benchmarks.md)
 
 simulate: $(STAMP) ## how often seats are falsely the same or different, at 100, 10 000 and 1 000 000 computers
 	$(PY) tests/seat_simulation.py
+
+unit: $(STAMP) ## the service's unit under a real systemd, booted from this computer's /usr in seconds (root; needs systemd-nspawn)
+	$(PY) tests/boot_unit.py
 
 show-online: $(STAMP) node ## walk the list "activate this computer online" against the real programs, a line per item
 	$(PY) tests/show_online.py
@@ -98,13 +111,15 @@ wheel: $(STAMP) ## build the wheel into dist/
 	$(PY) -m build --wheel --no-isolation --outdir dist .
 
 # dev.txt holds every extra, so it leads and the others follow it. Newer releases: make lock LOCK_FLAGS=--upgrade
-LOCK = $(PY) -m uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-  --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(LOCK_FLAGS) pyproject.toml
+PINS = $(PY) -m uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(LOCK_FLAGS)
+LOCK = $(PINS) pyproject.toml
 lock: $(STAMP) ## pin the dependencies of pyproject.toml anew (LOCK_FLAGS=--upgrade for newer releases)
 	$(LOCK) --all-extras --group dev --output-file requirements/dev.txt
 	$(LOCK) --constraints requirements/dev.txt --output-file requirements/base.txt
 	$(LOCK) --constraints requirements/dev.txt --extra service --output-file requirements/service.txt
 	$(LOCK) --constraints requirements/dev.txt --extra demo --output-file requirements/demo.txt
+	$(PINS) --constraints requirements/dev.txt --group wheel --output-file requirements/wheel.txt
 	@! grep -nE '://|@ |^ *(-i|-f|--index|--extra-index|--find-links|--trusted-host)|^ *#' $(LOCKS:%=requirements/%.txt)
 
 clean: ## remove what was made here

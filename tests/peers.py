@@ -111,7 +111,7 @@ def wait(event: threading.Event) -> None:
     event.wait(20)
 
 
-class World:
+class Authority:
     """A certificate authority and the contexts of servers it vouches for."""
 
     def __init__(self) -> None:

@@ -82,8 +82,9 @@ def run(
     env: Mapping[str, str] | None = None,
     input: str | None = None,  # noqa: A002 (subprocess calls it so)
     keyturn: Path = KEYTURN,
+    patience: float = PATIENCE,
 ) -> Result:
-    """Run ``keyturn`` off a terminal; ``env`` is added to :func:`environment`."""
+    """Run ``keyturn`` off a terminal; ``env`` is added to :func:`environment`, ``patience`` in seconds."""
     done = subprocess.run(
         [str(keyturn), *arguments],
         cwd=cwd,
@@ -91,7 +92,7 @@ def run(
         input=input if input is not None else "",
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=patience,
         check=False,
     )
     return Result("keyturn " + " ".join(arguments), done.returncode, done.stdout, done.stderr)
@@ -121,11 +122,14 @@ class Publisher:
         self.ready: dict[str, Any] = {}
         self.service("init", "--publisher", name, "--url", self.url, "--probe-url", self.probe_url).ok()
 
-    def service(self, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
+    def service(
+        self, *arguments: str, env: Mapping[str, str] | None = None, patience: float = PATIENCE
+    ) -> Result:
         """``keyturn service --home … --json …``."""
         return run(
-            ["service", "--home", str(self.home), "--json", *arguments], cwd=self.folder, env=env, keyturn=self.keyturn
-        )
+            ["service", "--home", str(self.home), "--json", *arguments],
+            cwd=self.folder, env=env, keyturn=self.keyturn, patience=patience,
+        )  # fmt: skip
 
     def product(self, slug: str, *options: str) -> Path:
         """Create a product and export its file."""

@@ -22,7 +22,7 @@ import faults
 import forge
 from keyturn.testing import World
 from programs import files_below
-from solid import canary, hostile, ledger, storm, timing
+from solid import canary, generated, hostile, ledger, storm, timing
 from solid.storm import Outcome
 
 
@@ -77,7 +77,8 @@ def canaries(folder: Path, _options: Options) -> Outcome:
 
 
 def no_pepper(folder: Path, _options: Options) -> Outcome:
-    """A stolen database without the pepper: nothing in it opens, and no key's text is in it."""
+    """A stolen database or backup without the pepper: nothing in it opens, and no key's text and no secret is in it."""
+    from keyturn.service import backup
     from keyturn.service.sealing import Sealer
 
     world = World(folder / "world")
@@ -87,9 +88,14 @@ def no_pepper(folder: Path, _options: Options) -> Outcome:
             lambda db: db.execute("SELECT serial, sealed FROM product_key").fetchall()
         )
         stored = b"".join(data for name, data in files_below(world.publisher.folder).items() if "service.db" in name)
+        apart = backup.secrets_of(world.publisher.folder)
+        backup.back_up(world.publisher.home, folder / "b.ktbackup", now=world.clock())
+        taken = (folder / "b.ktbackup").read_bytes()
     finally:
         world.close()
-    problems = [f"key {key['serial']} is readable" for key in keys if key["key"].encode() in stored]
+    problems = [f"key {key['serial']} is readable" for key in keys if key["key"].encode() in stored + taken]
+    problems += [f"{name} is in a backup" for name, data in apart.items() if data in taken]
+    problems += [f"the backup lacks key {row['serial']}" for row in sealed if row["sealed"] not in taken]
     opened = 0
     for row in sealed:
         for guess in (b"", bytes(32), secrets.token_bytes(32)):
@@ -98,11 +104,20 @@ def no_pepper(folder: Path, _options: Options) -> Outcome:
             except Exception:  # noqa: BLE001 (whatever stops the thief)
                 continue
             opened += 1
-    return Outcome({"keys": len(sealed), "opened": opened}, problems + (["a sealed key opened"] if opened else []))
+    figures = {
+        "keys": len(sealed),
+        "opened": opened,
+        "secrets_in_a_backup": sum(data in taken for data in apart.values()),
+    }
+    return Outcome(figures, problems + (["a sealed key opened"] if opened else []))
 
 
 def hostility(folder: Path, options: Options) -> Outcome:
     return hostile.run(folder, options.seed)
+
+
+def strangers_client(folder: Path, _options: Options) -> Outcome:
+    return generated.run(folder)
 
 
 def equal_answers(folder: Path, options: Options) -> Outcome:
@@ -116,9 +131,10 @@ ITEMS: dict[str, Item] = {
     "EIO and ENOSPC at the service's writes and fsyncs, then power loss: no false acknowledgement": failing_calls,
     "Forged answers against the client's verifier: none accepted": forgeries,
     "No canary on the wire, in the database, the logs, a copy or a crash report": canaries,
-    "A database without the pepper yields no usable key": no_pepper,
+    "A database or a backup without the pepper yields no usable key": no_pepper,
     "Hostile HTTP: 4xx or closed within 100 ms, no 5xx, memory bounded, honest clients served": hostility,
     "Unknown, blocked and foreign keys: equal answers in equal time": equal_answers,
+    "A client generated from the OpenAPI document activates with at most 20 lines of signing": strangers_client,
 }
 
 

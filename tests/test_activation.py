@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from keyturn.core import documents, jws
 from keyturn.core.errors import Refused
 from keyturn.core.jws import Kind
 from keyturn.edge.vault import Vault
-from keyturn.service import catalog
+from keyturn.service import catalog, seats
 from keyturn.testing import World
 from keyturn.testing.computers import load, synthetic
 
@@ -114,6 +115,23 @@ def test_weak_evidence_gets_a_term(world: World) -> None:
     assert (status.details["evidence"], status.days_left) == ("weak", 190)
 
 
+def test_a_store_copied_to_where_no_hardware_shows_gets_a_term(world: World) -> None:
+    """Whoever carries a store away may not turn the original's permanent licence into a second permanent one."""
+    minted = world.publisher.mint_all()[0]
+    original = world.folder / "original"
+    assert world.client(synthetic(1), home=original).activate(minted["key"], consent=True).details["evidence"] == "strong"
+    for number, name in enumerate(("microvm-a", "office-pc-a-no-sys", "wsl-b")):
+        copied = world.folder / f"copied-{number}"
+        shutil.copytree(original, copied)
+        status = world.client(load(name), home=copied).activate(consent=True, allow_ephemeral=True)
+        assert (status.details["evidence"], status.days_left) == ("weak", 190)
+    assert key_of(world, minted["serial"])["used"] == 1
+    activation = world.publisher.service.database.read(
+        lambda db: db.execute("SELECT evidence FROM activation").fetchone()
+    )
+    assert activation["evidence"] == "strong"  # What the seat is known by does not get worse.
+
+
 def test_what_a_product_refuses_of_weak_computers(world: World) -> None:
     """With `weak_evidence` refuse, such a computer gets no seat and a remedy."""
     product = world.publisher.product("strict", weak_evidence="refuse")
@@ -174,7 +192,7 @@ def test_a_crash_between_record_and_signature_is_finished_at_start(world: World)
     service = world.publisher.service
     proven = service.prove(token)
     assert not isinstance(proven, Refused)
-    service.record(proven).result()  # … and here the process dies.
+    service.record(proven, service.database.write).result()  # … and here the process dies.
     assert world.publisher.database.read(_open_count) == 1
     assert service.recover() == 1
     assert world.publisher.database.read(_open_count) == 0
@@ -285,3 +303,18 @@ def test_a_certificate_answers_only_its_own_request(world: World) -> None:
         actions.accept_answer(shelf, two._machine, answer)
     assert refused.value.code == "document_foreign"
     assert two.status().state == "initial_grace"
+
+
+def test_seats_are_found_by_their_primary_key(world: World) -> None:
+    """One look-up a pair: a plan that reads all seats of a key makes its thousandth activation a thousand times dearer."""
+    owner = seats._OWNER.replace("?1", "1").replace("?2", "1")
+    union = " UNION ".join([owner] * 6)
+    plan = world.publisher.service.database.read(lambda db: db.execute("EXPLAIN QUERY PLAN " + union, ["a", "b"] * 6).fetchall())
+    searches = [row["detail"] for row in plan if "seat_pair" in row["detail"]]
+    assert len(searches) == 6
+    assert all("USING PRIMARY KEY (serial=? AND scheme=? AND pair=? AND tag=?)" in text for text in searches)
+    # The check bites: a list of conditions reads all rows of the key.
+    either = "((pair = ? AND tag = ?) OR (pair = ? AND tag = ?))"
+    listed = f"SELECT activation FROM seat_pair WHERE serial = 1 AND scheme = 1 AND {either}"
+    plan = world.publisher.service.database.read(lambda db: db.execute("EXPLAIN QUERY PLAN " + listed, ["a", "b"] * 2).fetchall())
+    assert not any("pair=? AND tag=?" in row["detail"] for row in plan)

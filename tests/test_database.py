@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import KeyturnError, Refused
-from keyturn.edge.database import GROUP, Database, open_database
+from keyturn.edge.database import GROUP, Database, Together, open_database
 from peers import refused
 
 TABLE = "CREATE TABLE entry (number INTEGER PRIMARY KEY, text TEXT NOT NULL DEFAULT '');"
@@ -312,3 +312,39 @@ def test_the_log_is_copied_and_does_not_grow_for_ever(database: Database, path: 
     wal = path.with_name("keyturn.db-wal").stat().st_size
     print(f"log {wal >> 10} KiB for {path.stat().st_size >> 10} KiB of data")
     assert wal < 4 << 20 < 12 << 20 < path.stat().st_size
+
+
+def test_what_one_turn_of_a_loop_asks_for_is_one_commit(path: Path) -> None:
+    """Together hands over all that was asked for at once, and each caller gets its own result or failure."""
+    with open_database(path, migrations=[TABLE]) as database:
+        together = Together(database)
+
+        def item(number: int) -> Callable[[sqlite3.Connection], int]:
+            def write(db: sqlite3.Connection) -> int:
+                if number == 3:
+                    raise ValueError(number)
+                db.execute("INSERT INTO entry (text) VALUES (?)", (f"n{number}",))
+                return number
+
+            return write
+
+        async def ask() -> list[int | BaseException]:
+            return await asyncio.gather(*(together.write(item(n)) for n in range(40)), return_exceptions=True)
+
+        for again in range(2):  # In a new loop, too.
+            before = database.commits
+            found = asyncio.run(ask())
+            assert [n for n in found if isinstance(n, int)] == [n for n in range(40) if n != 3], again
+            assert isinstance(found[3], ValueError)
+            assert database.commits - before <= 2  # One, unless the writer woke between two hand-overs.
+
+
+def test_a_closed_database_fails_what_is_asked_together(path: Path) -> None:
+    database = open_database(path, migrations=[TABLE])
+    database.close()
+
+    async def ask() -> None:
+        await Together(database).write(lambda db: None)
+
+    with pytest.raises(KeyturnError, match="is closed"):
+        asyncio.run(ask())

@@ -16,7 +16,7 @@ import pytest
 import keyturn
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("base", "service", "demo", "dev")
+LOCKS = ("base", "service", "demo", "wheel", "dev")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
@@ -29,8 +29,14 @@ def direct(*extras: str, dev: bool = False) -> set[str]:
     """The names that pyproject.toml asks for itself."""
     optional = PROJECT["project"]["optional-dependencies"]
     wanted = [*PROJECT["project"]["dependencies"], *(line for extra in extras for line in optional[extra])]
-    wanted += PROJECT["dependency-groups"]["dev"] if dev else []
+    wanted += grouped("dev") if dev else []
     return {named(line) for line in wanted} - {"keyturn"}
+
+
+def grouped(name: str) -> list[str]:
+    """The lines of a dependency group, with those of the groups that it includes (PEP 735)."""
+    lines = PROJECT["dependency-groups"][name]
+    return [one for line in lines for one in ([line] if isinstance(line, str) else grouped(line["include-group"]))]
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -52,6 +58,7 @@ def test_lock_files_hold_what_is_asked_for_and_agree() -> None:
     assert direct() <= set(pins("base"))
     assert direct("service") <= set(pins("service"))
     assert direct("service", "demo") <= set(pins("demo"))
+    assert {named(line) for line in grouped("wheel")} <= set(pins("wheel"))
     assert direct(*PROJECT["project"]["optional-dependencies"], dev=True) <= set(everything)
     for lock in LOCKS:
         for name, line in pins(lock).items():

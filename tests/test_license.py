@@ -101,6 +101,14 @@ def test_where_nobody_can_note_it_the_grace_began_at_the_newest_time_seen() -> N
     assert decide(NOW + 30 * DAY, tolerance=DIFFERS, record=None, noted=False).state is State.NOTIFICATION
 
 
+def test_a_grace_that_nobody_can_note_is_over() -> None:
+    """Without a record, and where none can be written, there is no first day; with one it goes on from there."""
+    assert decide(NOW, certificate=None, record=None).state is State.INITIAL_GRACE
+    nowhere = decide(NOW, certificate=None, record=None, noted=False)
+    assert (nowhere.state, nowhere.reason, nowhere.days_left(NOW)) == (State.NOTIFICATION, "store_unwritable", 0)
+    assert decide(NOW, certificate=None, record=record(), noted=False).state is State.INITIAL_GRACE
+
+
 def test_a_clock_set_back_touches_dated_rights_only() -> None:
     """Behind the newest time seen, a term goes to grace; a permanent activation only reports it."""
     seen = record(high_water=NOW + 50 * DAY)

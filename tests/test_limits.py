@@ -24,7 +24,7 @@ from keyturn.edge.limits import Limits
 from keyturn.edge.listen import background
 from keyturn.edge.transport import Transport
 from keyturn.edge.web import PUBLIC, Route, application, json_response
-from peers import World
+from peers import Authority
 
 SECRET = "ABCDE-SECRET-PRODUCT-KEY"
 
@@ -115,19 +115,22 @@ def sized(body: bytes, *headers: str, path: str = "/echo", kind: str = "applicat
 
 @pytest.fixture(scope="module")
 def make_site(tmp_path_factory: pytest.TempPathFactory) -> SiteMaker:
-    world = World()
+    authority = Authority()
     folder: Path = tmp_path_factory.mktemp("tls")
-    certificate = world.ca.issue_cert("127.0.0.1")
+    certificate = authority.ca.issue_cert("127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / "tls.pem"))
 
     @contextlib.contextmanager
     def make(routes: list[Route] = ROUTES, **options: object) -> Iterator[Site]:
         log: list[tuple[str, Mapping[str, object]]] = []
         app = Limits(
-            application(routes), routes=routes, log=lambda event, fields: log.append((event, fields)), **options  # type: ignore[arg-type]
+            application(routes),
+            routes=routes,
+            log=lambda event, fields: log.append((event, fields)),
+            **options,  # type: ignore[arg-type]
         )
         with background(app, tls_cert=str(folder / "tls.pem")) as ready:
-            yield Site(ready.port, world.pem, log)
+            yield Site(ready.port, authority.pem, log)
 
     return make
 
@@ -279,7 +282,9 @@ GET = b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),
     ],
 )
-def test_hostile_requests_end_in_4xx_or_a_closed_connection(site: Site, request_bytes: bytes, statuses: set[int]) -> None:
+def test_hostile_requests_end_in_4xx_or_a_closed_connection(
+    site: Site, request_bytes: bytes, statuses: set[int]
+) -> None:
     """Each ends soon in one of its statuses, or the connection is closed; honest requests go on."""
     started = time.monotonic()
     status = site.status(request_bytes)
@@ -329,9 +334,7 @@ def test_a_fault_of_ours_is_logged_with_its_cause(make_site: SiteMaker) -> None:
         assert SECRET not in str(site.log)
 
 
-def test_an_answer_that_breaks_off_is_seen_as_broken(
-    make_site: SiteMaker, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_answer_that_breaks_off_is_seen_as_broken(make_site: SiteMaker, capfd: pytest.CaptureFixture[str]) -> None:
     """A crash after the first byte cuts the connection without the final chunk, and prints nothing."""
     with make_site() as site:
         answer = site.send(b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n")

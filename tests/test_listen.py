@@ -22,7 +22,8 @@ from keyturn.core.errors import KeyturnError
 from keyturn.edge import listen
 from keyturn.edge.listen import background, server_context
 from keyturn.edge.transport import Proxies, Transport, probe
-from peers import World
+from peers import Authority
+from programs import Publisher
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,14 +32,9 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
-def pem(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
+def pem(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("tls") / "tls.pem"
-    world.ca.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    authority.ca.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
     return str(path)
 
 
@@ -51,13 +47,13 @@ def exchange(port: int, request: bytes) -> bytes:
     return answer
 
 
-def test_ports_are_known_when_it_is_ready(world: World, pem: str) -> None:
+def test_ports_are_known_when_it_is_ready(authority: Authority, pem: str) -> None:
     """Port 0 gives two real ports; data is served under TLS on one, the probe in plain HTTP on the other."""
     with background(hello, tls_cert=pem, probe_port=0) as ready:
         assert ready.pid == os.getpid()
         assert ready.probe_port
         assert ready.port != ready.probe_port
-        with Transport(ca_pem=world.pem, environ={}) as transport:
+        with Transport(ca_pem=authority.pem, environ={}) as transport:
             assert transport.get_json(f"https://127.0.0.1:{ready.port}/") == {}
         assert probe(f"http://127.0.0.1:{ready.probe_port}/probe", proxies=Proxies()).status == 204
     with pytest.raises(ConnectionRefusedError):
@@ -91,11 +87,11 @@ def test_the_probe_says_when_the_service_is_not_ready() -> None:
         assert probe(url, proxies=Proxies())[:2] == ("go", 204)
 
 
-def test_only_tls_1_2_and_newer(pem: str, world: World) -> None:
+def test_only_tls_1_2_and_newer(pem: str, authority: Authority) -> None:
     """TLS 1.2 and 1.3 are spoken, 1.1 is not, and nothing is said in plain HTTP."""
     with background(hello, tls_cert=pem) as ready:
         for version, spoken in (("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)):
-            context = ssl.create_default_context(cadata=world.pem)
+            context = ssl.create_default_context(cadata=authority.pem)
             with contextlib.ExitStack() as stack:
                 if version == "TLSv1_1":
                     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -110,6 +106,38 @@ def test_only_tls_1_2_and_newer(pem: str, world: World) -> None:
                     assert connection.version() == version.replace("_", ".")
         with contextlib.suppress(ConnectionError):
             assert b"HTTP" not in exchange(ready.port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+def test_every_address_is_of_both_families() -> None:
+    """Listening on `::` takes IPv4 too, whatever the system's default."""
+    if not Path("/proc/net/if_inet6").exists():
+        pytest.skip("needs IPv6 in the kernel")
+    with background(hello, host="::") as ready:
+        assert exchange(ready.port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").endswith(b"{}")
+        socket.create_connection(("::1", ready.port), 10).close()
+
+
+@pytest.mark.system
+@pytest.mark.needs("prlimit")
+def test_a_low_soft_limit_on_open_files_is_raised(tmp_path: Path) -> None:
+    """Started with room for 256 files of 4096 allowed, the service holds 600 connections and answers the next request."""
+    publisher = Publisher(tmp_path / "publisher")
+    publisher.start(wrapper=("prlimit", "--nofile=256:4096"))
+    try:
+        limits = Path(f"/proc/{publisher.ready['pid']}/limits").read_text()
+        assert "Max open files            4096                 4096" in limits
+        with contextlib.ExitStack() as stack:
+            for _ in range(600):
+                stack.enter_context(socket.create_connection(("127.0.0.1", publisher.port), 10))
+            context = ssl.create_default_context(cafile=str(publisher.home / "tls" / "ca.pem"))
+            connection = http.client.HTTPSConnection("localhost", publisher.port, context=context, timeout=20)
+            connection.request("GET", "/readyz")
+            assert connection.getresponse().status == 200
+            connection.close()
+            held = len(list(Path(f"/proc/{publisher.ready['pid']}/fd").iterdir()))
+            assert held > 600
+    finally:
+        publisher.close()
 
 
 def test_an_address_that_is_taken_is_said() -> None:
@@ -131,7 +159,7 @@ def test_an_address_that_is_taken_is_said() -> None:
 def test_an_unusable_certificate_is_said(pem: str, tmp_path: Path) -> None:
     """A missing file, no PEM, and a key that does not fit are told before anything listens."""
     other = tmp_path / "other.pem"
-    World().ca.issue_cert("a.example").private_key_pem.write_to_path(str(other))
+    Authority().ca.issue_cert("a.example").private_key_pem.write_to_path(str(other))
     for certificate, key in ((str(tmp_path / "none.pem"), None), (__file__, None), (pem, str(other))):
         with pytest.raises(KeyturnError) as caught:
             server_context(certificate, key)
@@ -139,10 +167,10 @@ def test_an_unusable_certificate_is_said(pem: str, tmp_path: Path) -> None:
         assert certificate in caught.value.detail
 
 
-def test_connections_are_kept(world: World, pem: str) -> None:
+def test_connections_are_kept(authority: Authority, pem: str) -> None:
     """Several requests travel over one connection."""
     with background(hello, tls_cert=pem) as ready:
-        context = ssl.create_default_context(cadata=world.pem)
+        context = ssl.create_default_context(cadata=authority.pem)
         connection = http.client.HTTPSConnection("127.0.0.1", ready.port, context=context, timeout=10)
         for _ in range(3):
             connection.request("GET", "/")
@@ -204,7 +232,7 @@ run(main())
 
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains(world: World, pem: str, number: signal.Signals) -> None:
+def test_a_signal_drains(authority: Authority, pem: str, number: signal.Signals) -> None:
     """After the signal nobody new gets in, the request in work is answered whole, and the process ends with 0."""
     command = [sys.executable, "-c", PROGRAM, pem]
     with subprocess.Popen(
@@ -215,7 +243,7 @@ def test_a_signal_drains(world: World, pem: str, number: signal.Signals) -> None
         assert process.stderr is not None
         ready = json.loads(process.stdout.readline())
         assert ready["pid"] == process.pid
-        context = ssl.create_default_context(cadata=world.pem)
+        context = ssl.create_default_context(cadata=authority.pem)
         connection = http.client.HTTPSConnection("127.0.0.1", ready["port"], context=context, timeout=20)
         connection.request("GET", "/slow")
         assert process.stdout.readline() == "working\n"

@@ -8,24 +8,20 @@ import socket
 import pytest
 
 from keyturn.edge.transport import Proxies, Transport, probe
-from peers import OK, ConnectProxy, Peer, World, answering, refused
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
+from peers import OK, Authority, ConnectProxy, Peer, answering, refused
 
 SECRET = "Basic " + base64.b64encode("user:päß:wörd@".encode()).decode()
 
 
-def test_a_post_through_a_proxy_with_credentials(world: World) -> None:
+def test_a_post_through_a_proxy_with_credentials(authority: Authority) -> None:
     """The proxy gets the name and the credentials, the service gets the request, and the record gets no secret."""
     kept: list[tuple[str, bytes, bytes]] = []
     seen: list[bytes] = []
-    with ConnectProxy(SECRET) as proxy, Peer(answering(OK, seen), world.context("service.example")) as peer:
+    with ConnectProxy(SECRET) as proxy, Peer(answering(OK, seen), authority.context("service.example")) as peer:
         environ = {"HTTPS_PROXY": f"http://user:p%C3%A4%C3%9F%3Aw%C3%B6rd%40@127.0.0.1:{proxy.port}"}
-        with Transport(ca_pem=world.pem, environ=environ, recorder=lambda *record: kept.append(record)) as transport:
+        with Transport(
+            ca_pem=authority.pem, environ=environ, recorder=lambda *record: kept.append(record)
+        ) as transport:
             for _ in range(2):
                 assert transport.post(f"https://service.example:{peer.port}/", b"x", "application/jose").status == 200
             assert "user" not in repr(transport.__dict__)
@@ -109,7 +105,9 @@ def test_proxy_of_the_environment(environ: dict[str, str], url: str, proxy: str 
     assert (found.place if found else None) == proxy
 
 
-@pytest.mark.parametrize("text", ["socks5://u:secret@p:1", "https://u:secret@p", "http://", "http://u:secret@:x", "http://[secret"])
+@pytest.mark.parametrize(
+    "text", ["socks5://u:secret@p:1", "https://u:secret@p", "http://", "http://u:secret@:x", "http://[secret"]
+)
 def test_unusable_proxies_are_refused_not_passed_by(text: str) -> None:
     """A proxy of a kind we cannot use is an error: the request does not go round it."""
     proxies = Proxies.from_environment({"https_proxy": text})

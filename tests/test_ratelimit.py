@@ -21,8 +21,7 @@ from keyturn.service.home import RATES, change_setting, read_settings
 from keyturn.service.ratelimit import Buckets, Limiter, Rate, Rates, places
 from keyturn.service.shedding import Admission
 from keyturn.testing import World
-from peers import Peer, answering, refused
-from peers import World as Authority
+from peers import Authority, Peer, answering, refused
 from solid.asking import Asker
 
 

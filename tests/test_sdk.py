@@ -1,26 +1,23 @@
-"""The SDK's contract: what `require`, `status` and `activate` do in every state, and what they never do."""
+"""The SDK's contract: what `require` and `status` do in every state, for which product, and what they never do."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-import programs
 from keyturn import Client, KeyturnError, NotLicensed
 from keyturn.client.machine import Machine
-from keyturn.core import containers, documents
-from keyturn.core.documents import ProductFile
-from keyturn.core.errors import CATALOGUE
+from keyturn.core import containers
 from keyturn.core.model import ProductName
-from keyturn.flows.exchange import Line
 from keyturn.testing import World
 from keyturn.testing.computers import synthetic
+from stores import every_ten_days, read_only
 
 FEATURES = ["layers"]
 MODES = ("enforce", "warn", "advise")
@@ -50,7 +47,19 @@ except NotLicensed as no:
 print(json.dumps({"made": made, "asked": files[len(made):], "others": others, "state": status.state, "required": required,
                   "modules": sorted(sys.modules)}))
 """
-NETWORK = {"ssl", "_ssl", "socket", "_socket", "http", "urllib.request", "asyncio", "email", "click", "subprocess", "sqlite3"}
+NETWORK = {
+    "ssl",
+    "_ssl",
+    "socket",
+    "_socket",
+    "http",
+    "urllib.request",
+    "asyncio",
+    "email",
+    "click",
+    "subprocess",
+    "sqlite3",
+}
 
 
 @pytest.mark.system
@@ -201,167 +210,30 @@ def test_a_product_that_was_never_added(world: World, tmp_path: Path) -> None:
     assert not (tmp_path / "empty").exists()
 
 
-# activate(): consent, refusals, faults.
-
-
-class Spy(NamedTuple):
-    """A way to the service that counts what passes."""
-
-    sent: list[str]
-    connect: Callable[..., Line]
-
-
-def spy(world: World) -> Spy:
-    sent: list[str] = []
-
-    def connect(product: ProductFile, environ: Mapping[str, str], **options: Any) -> Line:
-        line = world.publisher.connect(product, environ, **options)
-        inner = line.send
-
-        def send(document: str, *, ask: bool = False) -> Any:
-            sent.append(document)
-            return inner(document, ask=ask)
-
-        line.send = send  # type: ignore[method-assign]
-        return line
-
-    return Spy(sent, connect)
-
-
-@pytest.mark.parametrize("consent", [False, lambda _claims: False])
-def test_without_consent_nothing_is_sent(world: World, consent: Any) -> None:
-    """`consent_required`, no connection, no seat; the very request that was shown is sent once somebody agrees."""
-    watch = spy(world)
-    client = world.client(connect=watch.connect)
-    minted = world.publisher.mint_all()[0]
-    with pytest.raises(KeyturnError) as error:
-        client.activate(minted["key"], consent=consent)
-    assert (error.value.code, error.value.exit, watch.sent) == ("consent_required", 5, [])
-    assert client.status().state == "initial_grace"
-    assert client.activate(consent=True).state == "licensed"
-    assert len(watch.sent) == 1
-
-
-def test_consent_is_shown_the_claims_that_are_then_sent(world: World) -> None:
-    """The function gets every claim of the request, and exactly that request travels; later nobody is asked again."""
-    watch, shown = spy(world), []
-
-    def agree(claims: Mapping[str, Any]) -> bool:
-        shown.append(claims)
-        return True
-
-    client = world.client(connect=watch.connect)
-    client.activate(world.publisher.mint(), consent=agree)
-    assert [documents.read_request(token)[0].claims() for token in watch.sent] == shown
-    assert set(shown[0]["facts"]) == set(documents.FACTS)
-    client.deactivate()
-    client.activate(consent=False)
-    assert len(shown) == 1
-
-
-def test_progress_is_told_and_done_steps_are_skipped(world: World) -> None:
-    """`progress` hears sentences; an activated product sends nothing and says nothing the second time."""
-    watch = spy(world)
-    client = world.client(connect=watch.connect)
-    heard: list[str] = []
-    key = world.publisher.mint()
-    client.activate(key, consent=True, progress=heard.append)
-    assert heard
-    assert client.activate(key, consent=True).state == "licensed"
-    assert client.activate().state == "licensed"
-    assert len(watch.sent) == 1
-
-
-def test_the_applications_version_is_told(world: World) -> None:
-    """`version` of the application appears among the facts."""
-    watch = spy(world)
-    client = world.client(connect=watch.connect)
-    client._version = "7.4.1"
-    client.activate(world.publisher.mint(), consent=True)
-    assert documents.read_request(watch.sent[0])[0].facts["product_version"] == "7.4.1"
-
-
-@pytest.mark.parametrize(
-    ("outcome", "told"), [((True, None), "succeeded"), ((False, "E1603"), "failed E1603"), ((True, "3010"), "succeeded 3010")]
-)
-def test_a_reported_installation_is_in_the_next_request(world: World, outcome: tuple[bool, str | None], told: str) -> None:
-    """`report_installation` is kept and told at the next activation; without one the fact says so."""
-    watch = spy(world)
-    client = world.client(connect=watch.connect)
-    client.report_installation(*outcome)
-    client.activate(world.publisher.mint(), consent=True)
-    assert documents.read_request(watch.sent[0])[0].facts["installation_outcome"] == told
-    other = world.client(connect=watch.connect)
-    other.activate(world.publisher.mint(), consent=True)
-    assert "unavailable" in documents.read_request(watch.sent[1])[0].facts["installation_outcome"]
-
-
-REFUSALS = (
-    "key_unknown", "key_blocked", "limit_reached", "hardware_ambiguous", "move_limit_reached", "weak_evidence_refused",
-    "ephemeral_refused", "host_required", "service_unreachable", "service_unready", "tls_untrusted", "answer_unexpected",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("code", REFUSALS)
-def test_a_refusal_has_its_code_and_remedy_and_changes_nothing(world: World, code: str) -> None:
-    """Whatever the service says no to, the application gets the catalogue's code and remedy, and grace goes on."""
-    client = world.refused(code)
-    with pytest.raises(KeyturnError) as error:
-        client.activate(world.publisher.mint(), consent=True)
-    assert (error.value.code, error.value.remedy) == (code, CATALOGUE[code].remedy)
-    assert client.status().state == "initial_grace"
-
-
-def test_a_mistyped_key_changes_nothing(world: World) -> None:
-    """An installed key and license stay as they are when another key is given with a typo."""
-    client = world.licensed()
-    before = client.status()
-    key = world.publisher.mint()
-    wrong = key[:-1] + ("3" if key[-1] != "3" else "4")
-    with pytest.raises(KeyturnError) as error:
-        client.activate(wrong, consent=True)
-    assert (error.value.code, error.value.exit) == ("key_mistyped", 4)
-    assert client.status() == before
-
-
-def test_without_a_key_there_is_nothing_to_activate(world: World) -> None:
-    """`activate()` without a key ever given says `key_missing`."""
-    with pytest.raises(KeyturnError) as error:
-        world.client().activate(consent=True)
-    assert error.value.code == "key_missing"
-
-
-def test_deactivate_returns_the_seat_once(world: World) -> None:
-    """The seat is free for another computer; a second return is the same one, and who never had a seat is told so."""
-    minted = world.publisher.mint_all()[0]
-    client = world.client()
-    client.activate(minted["key"], consent=True)
-    status = client.deactivate()
-    assert (status.state, status.reason, status.features) == ("initial_grace", "released", ())
-    other = world.client()
-    assert other.activate(minted["key"], consent=True).state == "licensed"
-    assert client.deactivate() == status
-    assert other.deactivate().reason == "released"
-    never = world.client()
-    never.status()
-    with pytest.raises(KeyturnError) as error:
-        never.deactivate()
-    assert error.value.code == "release_unknown"
-
-
-def test_deactivate_while_the_service_is_away_keeps_the_license(world: World) -> None:
-    """A service that cannot be reached costs nobody the license."""
-
-    class Away(Line):
-        def reach(self) -> None:
-            raise KeyturnError("service_unreachable")
-
-    client = world.licensed()
-    client._connect = lambda product, environ, **_: Away(product, environ)
-    with pytest.raises(KeyturnError) as error:
-        client.deactivate()
-    assert error.value.code == "service_unreachable"
-    assert client.status().state == "licensed"
+@pytest.mark.system
+@pytest.mark.needs("root", "mount", "umount")
+@pytest.mark.parametrize("mode", MODES)
+def test_a_store_that_cannot_be_written_has_no_grace(world: World, tmp_path: Path, mode: str) -> None:
+    """Where no first day can be noted the publisher's mode decides at once; once it can be written, grace begins."""
+    product = world.publisher.product("strict", mode=mode)
+    (tmp_path / "closed").mkdir()
+    client = world.client(product=product, home=tmp_path / "closed" / "home")
+    with read_only(tmp_path / "closed"):
+        for _ in range(2):
+            status = client.status()
+            assert (status.state, status.reason, status.days_left) == ("notification", "store_unwritable", 0)
+            assert "write" in (status.remedy or "")
+            assert (status.usable, status.warning is not None) == (mode != "enforce", mode == "warn")
+            if mode == "enforce":
+                with pytest.raises(NotLicensed) as no:
+                    client.require()
+                assert no.value.reason == "store_unwritable"
+            else:
+                assert client.require("layers") == status
+        with pytest.raises(KeyturnError) as error:
+            client.activate(world.publisher.mint("strict"), consent=True)
+        assert error.value.code in ("permission_denied", "storage_failed")
+    assert (client.status().state, client.status().days_left) == ("initial_grace", 30)
 
 
 # The pin.
@@ -388,7 +260,9 @@ def test_another_publishers_product_file_is_not_the_pinned_product(world: World,
     assert no.value.reason == "publisher_mismatch"
 
 
-def test_another_publishers_license_in_the_same_store_is_another_products(world: World, false: World, tmp_path: Path) -> None:
+def test_another_publishers_license_in_the_same_store_is_another_products(
+    world: World, false: World, tmp_path: Path
+) -> None:
     """A store that licenses the false publisher's `sample` leaves the real one unlicensed, also when put in its place."""
     home, machine = tmp_path / "home", world.machine()
     theirs = world.client(product=false.product, home=home, machine=machine, connect=false.publisher.connect)
@@ -396,7 +270,9 @@ def test_another_publishers_license_in_the_same_store_is_another_products(world:
     ours = world.client(home=home, machine=machine)
     assert ours.status().reason == "not_activated"
     pinned_only = Client(ours.product, home=home, machine=machine)  # Compiled in, with no file to heal the store.
-    shelves = {client: next((home / "products").glob(f"*{client.product.thumbprint[:12]}")) for client in (ours, theirs)}
+    shelves = {
+        client: next((home / "products").glob(f"*{client.product.thumbprint[:12]}")) for client in (ours, theirs)
+    }
     for file in shelves[theirs].iterdir():
         if file.is_file():
             (shelves[ours] / file.name).write_bytes(file.read_bytes())
@@ -414,7 +290,9 @@ def test_a_test_products_file_needs_test(world: World, tmp_path: Path) -> None:
     with pytest.raises(KeyturnError) as error:
         Client.from_file(path)
     assert error.value.code == "test_only"
-    client = Client.from_file(path, test=True, home=tmp_path / "home", machine=world.machine(), connect=world.publisher.connect)
+    client = Client.from_file(
+        path, test=True, home=tmp_path / "home", machine=world.machine(), connect=world.publisher.connect
+    )
     assert client.product.test
     assert client.activate(world.publisher.mint("mock"), consent=True).state == "licensed"
     assert Client(str(client.product).removesuffix("+test"), test=True).product == client.product
@@ -423,7 +301,9 @@ def test_a_test_products_file_needs_test(world: World, tmp_path: Path) -> None:
 def test_the_real_product_is_not_licensed_by_its_test_twin(world: World, tmp_path: Path) -> None:
     """The name `sample+test` is another product than `sample`, in the same store too."""
     name = ProductName.parse(str(world.client().product))
-    client = Client(name._replace(test=True), home=tmp_path / "home", machine=world.machine(), product_file=world.product)
+    client = Client(
+        name._replace(test=True), home=tmp_path / "home", machine=world.machine(), product_file=world.product
+    )
     with pytest.raises(KeyturnError) as error:
         client.status()
     assert error.value.code == "publisher_mismatch"
@@ -449,44 +329,6 @@ def test_the_grace_of_other_hardware_ends_for_an_application_that_asks_alone(wor
     home = world.folder / "copied"
     world.client(synthetic(1), product=product, home=home).activate(world.publisher.mint("strict"), consent=True)
     copy = world.client(synthetic(2), product=product, home=home)
-    left = []
-    for _ in range(4):
-        left.append(copy.status().days_left)
-        world.clock.advance(days=10)
-    assert left == [30, 20, 10, 0]
+    assert every_ten_days(copy, world) == [30, 20, 10, 0]
     with pytest.raises(NotLicensed):
         copy.require()
-
-
-# Over the real network.
-
-
-@pytest.mark.system
-def test_over_https_with_the_real_service(tmp_path: Path) -> None:
-    """From the exported file to the returned seat: the SDK talks TLS to the real program, and needs it only then."""
-    publisher = programs.Publisher(tmp_path / "publisher")
-    try:
-        path = publisher.product("paintbox", "--test", "--edition", "pro", "--feature", "layers:pro", "--mode", "enforce")
-        key = publisher.mint("paintbox", "--edition", "pro")[0]
-        sysroot = programs.computer(tmp_path / "computer", "office-pc-a")
-        machine = Machine({"HOME": str(tmp_path), "KEYTURN_SYSROOT": str(sysroot)})
-        client = Client.from_file(path, test=True, home=tmp_path / "home", machine=machine, version="2.0")
-        assert client.require("layers").state == "initial_grace"
-        with pytest.raises(KeyturnError) as error:
-            client.activate(key["key"], consent=True)
-        assert (error.value.code, error.value.exit) == ("service_unreachable", 3)
-        heard: list[str] = []
-        with publisher.running():
-            assert client.activate(consent=True, progress=heard.append).state == "licensed"
-            assert publisher.seats(key["serial"]) == 1
-        assert any(publisher.url in line for line in heard)
-        assert client.require("layers").edition == "pro"
-        with pytest.raises(KeyturnError) as error:
-            client.deactivate()
-        assert error.value.code == "service_unreachable"
-        assert client.require().state == "licensed"
-        with publisher.running():
-            assert client.deactivate().reason == "released"
-            assert publisher.seats(key["serial"]) == 0
-    finally:
-        publisher.close()

@@ -15,8 +15,7 @@ from keyturn.core import jws, trust
 from keyturn.core.jws import Header, Kind
 from keyturn.core.trust import Chain
 from keyturn.service import seats
-from peers import Peer, answering, until_gone
-from peers import World as Authority
+from peers import Authority, Peer, answering, until_gone
 from solid import canary, forgeries, hostile, ledger, storm, timing
 from solid.faults import Case as Fault
 from solid.faults import whole_lines
@@ -198,15 +197,15 @@ def test_the_search_finds_a_canary() -> None:
 
 def test_a_difference_in_time_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that takes a little longer for keys that exist is told of."""
-    look = seats.sealed_key
+    look = seats.look_up
 
-    def slower(*given: Any) -> tuple[int | None, bytes]:
+    def slower(*given: Any) -> tuple[str | None, int | None, bytes]:
         found = look(*given)
-        if found[0] is not None:
+        if found[1] is not None:
             hashlib.pbkdf2_hmac("sha256", b"", b"", 200)
         return found
 
-    monkeypatch.setattr(seats, "sealed_key", slower)
+    monkeypatch.setattr(seats, "look_up", slower)
     outcome = timing.run(tmp_path, "pytest", calls=300)
     assert any("the time tells" in problem for problem in outcome.problems)
 

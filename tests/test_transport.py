@@ -9,33 +9,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from keyturn.edge.transport import ProbeResult, Proxies, Reply, Transport, probe, trust_store
-from peers import CHUNKED, OK, Peer, World, answering, html, read_request, refused, until_gone, wait
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def transport(world: World) -> Iterator[Transport]:
-    with Transport(ca_pem=world.pem, environ={}, connect_timeout=5, read_timeout=5) as value:
-        yield value
-
+from peers import CHUNKED, OK, Authority, Peer, answering, html, read_request, refused, until_gone, wait
 
 # --- the probe --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("status", "outcome"),
-    [(200, "go"), (204, "go"), (302, "go"), (404, "go"), (499, "go"), (500, "unready"), (503, "unready"), (599, "unready")],
+    [
+        (200, "go"),
+        (204, "go"),
+        (302, "go"),
+        (404, "go"),
+        (499, "go"),
+        (500, "unready"),
+        (503, "unready"),
+        (599, "unready"),
+    ],
 )
 def test_probe_reads_only_the_status(status: int, outcome: str) -> None:
     """Any status under 500 goes on, redirects and client errors too; 500 and above means not ready."""
@@ -55,7 +51,9 @@ def test_probe_identifies_nobody() -> None:
     with Peer(answering(OK, seen)) as peer:
         url = f"http://127.0.0.1:{peer.port}/probe"
         probe(url, proxies={}, recorder=lambda *record: kept.append(record))
-        wanted = f"GET /probe HTTP/1.1\r\nHost: 127.0.0.1:{peer.port}\r\nUser-Agent: keyturn\r\nConnection: close\r\n\r\n"
+        wanted = (
+            f"GET /probe HTTP/1.1\r\nHost: 127.0.0.1:{peer.port}\r\nUser-Agent: keyturn\r\nConnection: close\r\n\r\n"
+        )
     assert seen == [wanted.encode()]
     assert [(what, sent) for what, sent, _ in kept] == [(f"GET {url}", wanted.encode())]
     assert kept[0][2] == OK
@@ -112,7 +110,9 @@ def test_probe_of_something_else_is_silent(answer: bytes) -> None:
     assert ": answer: " in result.detail
 
 
-@pytest.mark.parametrize("url", ["https://a.example/", "ftp://a.example/", "nonsense", "http://u:secret@a.example/", ""])
+@pytest.mark.parametrize(
+    "url", ["https://a.example/", "ftp://a.example/", "nonsense", "http://u:secret@a.example/", ""]
+)
 def test_probe_address_must_be_plain_http(url: str) -> None:
     """Another kind of address is silence with the reason; a password in it is not repeated."""
     result = probe(url, proxies=Proxies())
@@ -124,15 +124,15 @@ def test_probe_address_must_be_plain_http(url: str) -> None:
 # --- what is sent and what comes back ---------------------------------------------------------------------------------
 
 
-def test_post_sends_exactly_what_the_record_says(world: World) -> None:
+def test_post_sends_exactly_what_the_record_says(authority: Authority) -> None:
     """The recorder holds every byte of request and answer, as they passed inside TLS."""
     seen: list[bytes] = []
     kept: list[tuple[str, bytes, bytes]] = []
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nX-A: 1\r\nContent-Length: 7\r\n\r\n"
     answer = head + b'{"a":1}'
     with (
-        Peer(answering(answer, seen), world.context()) as peer,
-        Transport(ca_pem=world.pem, environ={}, recorder=lambda *record: kept.append(record)) as transport,
+        Peer(answering(answer, seen), authority.context()) as peer,
+        Transport(ca_pem=authority.pem, environ={}, recorder=lambda *record: kept.append(record)) as transport,
     ):
         url = f"https://127.0.0.1:{peer.port}/v1/exchange"
         reply = transport.post(url, b"aaa.bbb.ccc", "application/jose")
@@ -154,10 +154,10 @@ def test_post_sends_exactly_what_the_record_says(world: World) -> None:
     ]
 
 
-def test_one_connection_carries_several_posts(world: World, transport: Transport) -> None:
+def test_one_connection_carries_several_posts(authority: Authority, transport: Transport) -> None:
     """The connection is kept between posts to one service, and closed by close()."""
     seen: list[bytes] = []
-    with Peer(answering(OK, seen), world.context()) as peer:
+    with Peer(answering(OK, seen), authority.context()) as peer:
         for _ in range(5):
             transport.post(f"https://127.0.0.1:{peer.port}/a", b"x", "application/jose")
         assert (peer.connections, len(seen)) == (1, 5)
@@ -168,7 +168,7 @@ def test_one_connection_carries_several_posts(world: World, transport: Transport
         transport.close()
 
 
-def test_a_kept_connection_that_the_server_closed_is_replaced(world: World, transport: Transport) -> None:
+def test_a_kept_connection_that_the_server_closed_is_replaced(authority: Authority, transport: Transport) -> None:
     """A server may close an idle connection at any time; the next post opens another."""
     seen: list[bytes] = []
 
@@ -176,7 +176,7 @@ def test_a_kept_connection_that_the_server_closed_is_replaced(world: World, tran
         seen.append(read_request(connection))
         connection.sendall(OK)
 
-    with Peer(once, world.context()) as peer:
+    with Peer(once, authority.context()) as peer:
         for number in range(3):
             peer.ended.clear()
             assert transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose").status == 200
@@ -184,17 +184,17 @@ def test_a_kept_connection_that_the_server_closed_is_replaced(world: World, tran
             assert len(seen) == peer.connections == number + 1
 
 
-def test_a_post_that_dies_on_a_fresh_connection_is_not_repeated(world: World, transport: Transport) -> None:
+def test_a_post_that_dies_on_a_fresh_connection_is_not_repeated(authority: Authority, transport: Transport) -> None:
     """Only a kept connection is replaced: what was lost on a new one is the caller's to decide."""
     seen: list[bytes] = []
-    with Peer(lambda connection: seen.append(read_request(connection)), world.context()) as peer:
+    with Peer(lambda connection: seen.append(read_request(connection)), authority.context()) as peer:
         error = refused(lambda: transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose"))
     assert (error.code, error.data["step"]) == ("service_unreachable", "answer")
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize("second", [b"HTTP/1.1 200 OK\r\nContent-Le", None])
-def test_a_post_that_may_have_been_read_is_not_repeated(world: World, second: bytes | None) -> None:
+def test_a_post_that_may_have_been_read_is_not_repeated(authority: Authority, second: bytes | None) -> None:
     """On a kept connection too: after a part of an answer, or silence, the request may have been carried out."""
     seen: list[bytes] = []
     done = threading.Event()
@@ -208,7 +208,10 @@ def test_a_post_that_may_have_been_read_is_not_repeated(world: World, second: by
         else:
             connection.sendall(second)
 
-    with Peer(script, world.context()) as peer, Transport(ca_pem=world.pem, environ={}, read_timeout=0.5) as transport:
+    with (
+        Peer(script, authority.context()) as peer,
+        Transport(ca_pem=authority.pem, environ={}, read_timeout=0.5) as transport,
+    ):
         url = f"https://127.0.0.1:{peer.port}/"
         assert transport.post(url, b"1", "application/jose").status == 200
         error = refused(lambda: transport.post(url, b"2", "application/jose"))
@@ -216,15 +219,17 @@ def test_a_post_that_may_have_been_read_is_not_repeated(world: World, second: by
         assert (error.code, peer.connections, len(seen)) == ("service_unreachable", 1, 2)
 
 
-def test_problem_documents_are_answers_whatever_their_status(world: World, transport: Transport) -> None:
+def test_problem_documents_are_answers_whatever_their_status(authority: Authority, transport: Transport) -> None:
     """A problem document is the service's word, with its code, remedy, reference and time to wait."""
     body = (
         b'{"type":"urn:keyturn:error:limit_reached","title":"t","status":409,"code":"limit_reached",'
         b'"detail":"5 of 5\\u001b[31m","remedy":"r","reference":"KT-7Q2F-91XM","retry_after":60}'
     )
     for status in (409, 503):
-        answer = b"HTTP/1.1 %d X\r\nContent-Type: application/problem+json\r\nRetry-After: 60\r\nContent-Length: %d\r\n\r\n"
-        with Peer(answering(answer % (status, len(body)) + body), world.context()) as peer:
+        answer = (
+            b"HTTP/1.1 %d X\r\nContent-Type: application/problem+json\r\nRetry-After: 60\r\nContent-Length: %d\r\n\r\n"
+        )
+        with Peer(answering(answer % (status, len(body)) + body), authority.context()) as peer:
             reply = transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose")
             transport.close()
         problem = reply.problem()
@@ -235,7 +240,7 @@ def test_problem_documents_are_answers_whatever_their_status(world: World, trans
         assert "\x1b" not in problem.detail
 
 
-def test_get_json_reads_an_object(world: World, transport: Transport) -> None:
+def test_get_json_reads_an_object(authority: Authority, transport: Transport) -> None:
     """The directory is a JSON object, whether its length is given or it comes in chunks."""
     shapes = [
         b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n" + b'{"a":1}',
@@ -247,22 +252,32 @@ def test_get_json_reads_an_object(world: World, transport: Transport) -> None:
             read_request(connection)
             connection.sendall(shape)
 
-        with Peer(script, world.context()) as peer:
+        with Peer(script, authority.context()) as peer:
             assert transport.get_json(f"https://127.0.0.1:{peer.port}/.well-known/keyturn") == {"a": 1}
             transport.close()
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"<html>", b'{"a":1,"a":2}', b'{"a":NaN}', b"\xff{}", b"[" * 100_000, b'{"a":' + b"9" * 100_000 + b"}"]
+    "body",
+    [
+        b"",
+        b"[]",
+        b"<html>",
+        b'{"a":1,"a":2}',
+        b'{"a":NaN}',
+        b"\xff{}",
+        b"[" * 100_000,
+        b'{"a":' + b"9" * 100_000 + b"}",
+    ],
 )
 def test_json_that_is_not_ours_is_refused(body: bytes) -> None:
     """Broken, repeated, deep and huge JSON ends in one typed error."""
     assert refused(Reply(200, {}, body).json).code == "answer_unexpected"
 
 
-def test_get_json_says_unready(world: World, transport: Transport) -> None:
+def test_get_json_says_unready(authority: Authority, transport: Transport) -> None:
     """A directory that answers 503 is a service that is not ready: nothing was sent yet."""
-    with Peer(answering(html(503)), world.context()) as peer:
+    with Peer(answering(html(503)), authority.context()) as peer:
         error = refused(lambda: transport.get_json(f"https://127.0.0.1:{peer.port}/"))
         transport.close()
     assert (error.code, error.retry_after) == ("service_unready", 7)
@@ -290,7 +305,9 @@ def test_retry_after(text: str, seconds: int | None) -> None:
 # --- trust ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "ftp://a/", "//a", "https://", "https://u:secret@a/", "https://a:99999/"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/", "ftp://a/", "//a", "https://", "https://u:secret@a/", "https://a:99999/"]
+)
 def test_only_https_addresses_are_used(transport: Transport, url: str) -> None:
     """Data never leaves over anything but HTTPS, and a password in an address is not repeated."""
     error = refused(lambda: transport.post(url, b"x", "application/jose"))
@@ -298,43 +315,46 @@ def test_only_https_addresses_are_used(transport: Transport, url: str) -> None:
     assert "secret" not in error.detail
 
 
-def test_an_unknown_authority_is_refused_before_anything_is_sent(world: World) -> None:
+def test_an_unknown_authority_is_refused_before_anything_is_sent(authority: Authority) -> None:
     """A certificate of somebody else's authority ends the connection; no byte of the request left."""
     seen: list[bytes] = []
-    stranger = World()
-    with Peer(answering(OK, seen), stranger.context()) as peer, Transport(ca_pem=world.pem, environ={}) as transport:
+    stranger = Authority()
+    with (
+        Peer(answering(OK, seen), stranger.context()) as peer,
+        Transport(ca_pem=authority.pem, environ={}) as transport,
+    ):
         error = refused(lambda: transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose"))
     assert (error.code, error.data["step"]) == ("tls_untrusted", "tls")
     assert seen == []
 
 
-def test_another_name_is_refused(world: World, transport: Transport) -> None:
+def test_another_name_is_refused(authority: Authority, transport: Transport) -> None:
     """A good certificate for another host is no certificate for this one."""
-    with Peer(answering(OK), world.context("elsewhere.example")) as peer:
+    with Peer(answering(OK), authority.context("elsewhere.example")) as peer:
         error = refused(lambda: transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose"))
     assert error.code == "tls_untrusted"
     assert "127.0.0.1" in error.detail
 
 
-def test_an_expired_certificate_is_refused(world: World, transport: Transport) -> None:
+def test_an_expired_certificate_is_refused(authority: Authority, transport: Transport) -> None:
     """An expired certificate is named as such."""
     past = datetime(2020, 1, 1, tzinfo=UTC)
-    with Peer(answering(OK), world.context(not_after=past)) as peer:
+    with Peer(answering(OK), authority.context(not_after=past)) as peer:
         error = refused(lambda: transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose"))
     assert error.code == "tls_untrusted"
     assert "expired" in error.detail
 
 
-def test_old_tls_is_refused(world: World, transport: Transport) -> None:
+def test_old_tls_is_refused(authority: Authority, transport: Transport) -> None:
     """TLS 1.1 is not spoken; TLS 1.2 is."""
-    context = world.context()
+    context = authority.context()
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
     with Peer(answering(OK), context) as peer:
         assert transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose").status == 200
         transport.close()
     assert trust_store(None, None).minimum_version == ssl.TLSVersion.TLSv1_2
 
-    old = world.context()
+    old = authority.context()
     old.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -356,7 +376,7 @@ def test_plain_http_on_the_port_is_said(transport: Transport) -> None:
     assert (error.code, error.data["step"]) == ("service_unreachable", "tls")
 
 
-def test_silence_instead_of_tls_is_bounded_in_time(world: World) -> None:
+def test_silence_instead_of_tls_is_bounded_in_time(authority: Authority) -> None:
     """A port that accepts and says nothing costs the connect timeout and no more."""
     with Peer(until_gone) as peer, Transport(environ={}, connect_timeout=0.4) as transport:
         started = time.monotonic()
@@ -375,23 +395,23 @@ def test_nobody_there(transport: Transport, host: str, step: str) -> None:
     assert error.detail.startswith(f"{host}:{port}: {step}: ")
 
 
-def test_ca_bundle_replaces_and_ca_pem_adds(world: World, tmp_path: Path) -> None:
+def test_ca_bundle_replaces_and_ca_pem_adds(authority: Authority, tmp_path: Path) -> None:
     """A CA bundle is the whole trust; the product file's CA stands beside the system's store."""
     bundle = str(tmp_path / "ca.pem")
-    stranger = World()
+    stranger = Authority()
     stranger.ca.cert_pem.write_to_path(bundle)
     with Peer(answering(OK), stranger.context()) as peer, Transport(ca_bundle=bundle, environ={}) as transport:
         assert transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose").status == 200
         transport.close()
-    with Peer(answering(OK), world.context()) as peer:
-        with Transport(ca_pem=world.pem, ca_bundle=bundle, environ={}) as transport:
+    with Peer(answering(OK), authority.context()) as peer:
+        with Transport(ca_pem=authority.pem, ca_bundle=bundle, environ={}) as transport:
             error = refused(lambda: transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose"))
         assert error.code == "tls_untrusted"
 
 
-def test_the_systems_store_stands_beside_the_product_files_ca(world: World, tmp_path: Path) -> None:
+def test_the_systems_store_stands_beside_the_product_files_ca(authority: Authority, tmp_path: Path) -> None:
     """A publisher who moves from a private to a public certificate strands nobody: both are believed."""
-    public = World()
+    public = Authority()
     bundle = str(tmp_path / "system.pem")
     public.ca.cert_pem.write_to_path(bundle)
     code = (
@@ -400,17 +420,23 @@ def test_the_systems_store_stands_beside_the_product_files_ca(world: World, tmp_
         "for url in sys.argv[1:]:\n"
         "    with Transport(ca_pem=pem, environ={}) as t: print(t.post(url, b'x', 'application/jose').status)\n"
     )
-    with Peer(answering(OK), world.context()) as private, Peer(answering(OK), public.context()) as moved:
+    with Peer(answering(OK), authority.context()) as private, Peer(answering(OK), public.context()) as moved:
         # SSL_CERT_FILE is where OpenSSL takes "the system's store" from; it is read by the process itself.
         result = subprocess.run(
             [sys.executable, "-c", code, *(f"https://127.0.0.1:{peer.port}/" for peer in (private, moved))],
-            input=world.pem, text=True, capture_output=True, timeout=60, check=False,
+            input=authority.pem,
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
             env={**os.environ, "SSL_CERT_FILE": bundle},
         )
     assert (result.stdout, result.stderr) == ("200\n200\n", "")
 
 
-@pytest.mark.parametrize("options", [{"ca_bundle": "/nowhere/ca.pem"}, {"ca_bundle": __file__}, {"ca_pem": "no certificate"}])
+@pytest.mark.parametrize(
+    "options", [{"ca_bundle": "/nowhere/ca.pem"}, {"ca_bundle": __file__}, {"ca_pem": "no certificate"}]
+)
 def test_an_unreadable_ca_is_a_file_error(options: dict[str, str]) -> None:
     """A CA that cannot be read is said before anything is connected."""
     with Transport(environ={}, **options) as transport:  # type: ignore[arg-type]

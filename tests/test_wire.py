@@ -6,29 +6,20 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from keyturn.edge.transport import Transport
-from peers import CHUNKED, Peer, World, html, read_request, refused, until_gone, wait
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def transport(world: World) -> Iterator[Transport]:
-    with Transport(ca_pem=world.pem, environ={}, connect_timeout=5, read_timeout=5) as value:
-        yield value
+from peers import CHUNKED, Authority, Peer, html, read_request, refused, until_gone, wait
 
 
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n", "answer_unexpected"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
+            "answer_unexpected",
+        ),
         (html(404), "answer_unexpected"),
         (html(503), "service_unreachable"),
         (html(429), "service_unreachable"),
@@ -50,14 +41,16 @@ def transport(world: World) -> Iterator[Transport]:
         (b"", "service_unreachable"),
     ],
 )
-def test_hostile_answers_end_in_a_typed_error(world: World, transport: Transport, answer: bytes, code: str) -> None:
+def test_hostile_answers_end_in_a_typed_error(
+    authority: Authority, transport: Transport, answer: bytes, code: str
+) -> None:
     """Whatever a server says, the client ends with one of its own errors that names host, port and step."""
 
     def script(connection: socket.socket) -> None:
         read_request(connection)
         connection.sendall(answer)
 
-    with Peer(script, world.context()) as peer:
+    with Peer(script, authority.context()) as peer:
         error = refused(lambda: transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose"))
         transport.close()
     assert error.code == code
@@ -68,7 +61,7 @@ def test_hostile_answers_end_in_a_typed_error(world: World, transport: Transport
         assert error.retry_after == 7
 
 
-def test_an_endless_answer_is_cut(world: World, transport: Transport) -> None:
+def test_an_endless_answer_is_cut(authority: Authority, transport: Transport) -> None:
     """A body without end is refused after one MiB, not read until memory ends."""
     sent = [0]
 
@@ -78,13 +71,13 @@ def test_an_endless_answer_is_cut(world: World, transport: Transport) -> None:
         while True:
             sent[0] += connection.send(b"x" * 65_536)
 
-    with Peer(script, world.context()) as peer:
+    with Peer(script, authority.context()) as peer:
         error = refused(lambda: transport.get_json(f"https://127.0.0.1:{peer.port}/"))
     assert error.code == "answer_unexpected"
     assert sent[0] < 16 << 20
 
 
-def test_a_dripping_answer_is_bounded_in_time(world: World) -> None:
+def test_a_dripping_answer_is_bounded_in_time(authority: Authority) -> None:
     """One byte now and then keeps a socket's time-out happy, but not ours."""
     stop = threading.Event()
 
@@ -96,7 +89,10 @@ def test_a_dripping_answer_is_bounded_in_time(world: World) -> None:
                 break
             connection.send(b"x")
 
-    with Peer(script, world.context()) as peer, Transport(ca_pem=world.pem, environ={}, read_timeout=0.5) as transport:
+    with (
+        Peer(script, authority.context()) as peer,
+        Transport(ca_pem=authority.pem, environ={}, read_timeout=0.5) as transport,
+    ):
         started = time.monotonic()
         error = refused(lambda: transport.post(f"https://127.0.0.1:{peer.port}/", b"x", "application/jose"))
         stop.set()
@@ -104,21 +100,25 @@ def test_a_dripping_answer_is_bounded_in_time(world: World) -> None:
     assert (error.code, error.data["step"]) == ("service_unreachable", "answer")
 
 
-def test_a_server_that_does_not_read_is_bounded_in_time(world: World) -> None:
+def test_a_server_that_does_not_read_is_bounded_in_time(authority: Authority) -> None:
     """A body that nobody takes ends at the same limit."""
     done = threading.Event()
     with (
-        Peer(lambda _: wait(done), world.context()) as peer,
-        Transport(ca_pem=world.pem, environ={}, read_timeout=0.5) as transport,
+        Peer(lambda _: wait(done), authority.context()) as peer,
+        Transport(ca_pem=authority.pem, environ={}, read_timeout=0.5) as transport,
     ):
-        error = refused(lambda: transport.post(f"https://127.0.0.1:{peer.port}/", b"x" * 30_000_000, "application/jose"))
+        error = refused(
+            lambda: transport.post(f"https://127.0.0.1:{peer.port}/", b"x" * 30_000_000, "application/jose")
+        )
         done.set()
     assert (error.code, error.data["step"]) == ("service_unreachable", "answer")
 
 
-def test_an_answer_given_before_the_body_was_read_is_heard(world: World, transport: Transport) -> None:
+def test_an_answer_given_before_the_body_was_read_is_heard(authority: Authority, transport: Transport) -> None:
     """A server that refuses a large body at once and closes is understood all the same."""
-    answer = b"HTTP/1.1 413 X\r\nContent-Type: application/problem+json\r\nContent-Length: 26\r\nConnection: close\r\n\r\n"
+    answer = (
+        b"HTTP/1.1 413 X\r\nContent-Type: application/problem+json\r\nContent-Length: 26\r\nConnection: close\r\n\r\n"
+    )
 
     def script(connection: socket.socket) -> None:
         connection.recv(100)
@@ -126,7 +126,7 @@ def test_an_answer_given_before_the_body_was_read_is_heard(world: World, transpo
         assert isinstance(connection, ssl.SSLSocket)
         until_gone(connection)
 
-    with Peer(script, world.context()) as peer:
+    with Peer(script, authority.context()) as peer:
         reply = transport.post(f"https://127.0.0.1:{peer.port}/", b"x" * 100_000, "application/jose")
         problem = reply.problem()
         transport.close()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from keyturn.testing import World
+
+if TYPE_CHECKING:
+    from keyturn.edge.transport import Transport
+    from peers import Authority
 
 
 @pytest.fixture
@@ -16,3 +21,20 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path / "world", features=["layers"])
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    """Who vouches for the servers on loopback (``peers``)."""
+    from peers import Authority
+
+    return Authority()
+
+
+@pytest.fixture
+def transport(authority: Authority) -> Iterator[Transport]:
+    """The client's HTTP, which trusts that authority and knows no proxy."""
+    from keyturn.edge.transport import Transport
+
+    with Transport(ca_pem=authority.pem, environ={}, connect_timeout=5, read_timeout=5) as value:
+        yield value

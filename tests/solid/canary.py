@@ -1,8 +1,8 @@
 """Canaries: a computer, an account and a key full of words that must not leave, and everywhere they could have come out.
 
 The real programs work for that computer, through a listener of ours that writes down every byte; then the wire, the
-service's folder, a copy of its database, all logs and the reports of provoked crashes are searched, also inside of what
-is base64url.
+service's folder, its backup with and without secrets, all logs and the reports of provoked crashes are searched, also inside
+of what is base64url.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import programs
 from keyturn.testing.computers import RecordedComputer, synthetic
-from programs import Home, Publisher, computer, files_below, free_port
+from programs import KEYTURN, Home, Publisher, computer, files_below, free_port
 from show import wire
 from show.wire import Ear, Event
 from solid.storm import HERE, Outcome
@@ -80,12 +82,43 @@ def search(hay: Mapping[str, bytes], words: Mapping[str, str]) -> list[str]:
     ]
 
 
+def crashing(folder: Path, bug: str) -> Path:
+    """A ``keyturn`` with a planted bug."""
+    script = folder / bug
+    words = (sys.executable, HERE / "planted.py", bug, KEYTURN)
+    script.write_text("#!/bin/sh\nexec " + " ".join(shlex.quote(str(word)) for word in words) + ' "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
+def crashes(publisher: Publisher, home: Home, key: str, env: Mapping[str, str]) -> tuple[bytes, str]:
+    """What the programs say when they crash with everything in the exception's text, as they are and with KEYTURN_DEBUG.
+
+    The second value is the key that was being minted.
+    """
+    said, told = [], publisher.folder / "told"
+    for debug in ({}, {"KEYTURN_DEBUG": "1"}):
+        mint = programs.run(
+            ["service", "--home", str(publisher.home), "key", "mint", "--product", "paintest"],
+            cwd=publisher.folder, env={"PLANTED": str(told), **debug}, keyturn=crashing(publisher.folder, "crash-mint"),
+        )  # fmt: skip
+        home.keyturn = crashing(publisher.folder, "crash-client")
+        install = home("install-key", "-", input=key + "\n", env={**env, **debug})
+        home.keyturn = KEYTURN
+        assert (mint.exit, install.exit, install.code) == (6, 6, "internal"), mint.err + install.err
+        assert "RuntimeError in keyturn.service.catalog" in mint.err
+        said += [mint.out, mint.err, install.out, install.err]
+    assert "in insert_keys" in mint.err and "in install_key" in install.err, "KEYTURN_DEBUG shows no places"
+    return "".join(said).encode(), told.read_text()
+
+
 def run(folder: Path) -> Outcome:
     """Live with the canaries, then search.
 
     1. A service behind our listener; a client whose account, environment and hardware are canaries.
-    2. Activate, ask, mistype, be refused, return, activate again; a damaged store, and a service that crashes.
-    3. Search wire, folder, a copy of the database, logs and reports; the search itself is tried on what must be found.
+    2. Activate, ask, mistype, be refused, return, activate again; a damaged store, and programs that crash.
+    3. Back up, with the secrets in a file of their own.
+    4. Search wire, folder, backup, logs and reports; the search itself is tried on what must be found.
     """
     pc, raw = canary_computer()
     publisher = Publisher(folder / "publisher", probe=False)
@@ -128,23 +161,43 @@ def run(folder: Path) -> Outcome:
         publisher.stop()
     (home.shelf / "license.json").write_text("damaged")
     do("status")
+    reports, minting = crashes(publisher, home, key, env)
+    words["key being minted"] = minting
     # 3.
+    files = [folder / "b.ktbackup", folder / "b.ktsecrets"]
+    done = publisher.service("backup", "-o", str(files[0]), "--secrets-to", str(files[1])).ok()
+    backup, secrets = (path.read_bytes() for path in files)
+    looked = publisher.service("verify", str(files[0]), "--secrets", str(files[1])).ok()
+    # 4.
     report = "\n".join(line for line in publisher.log().splitlines() if "request_failed" in line)
     assert "RuntimeError" in report, "the planted crash left no report"
-    backup = files_below(publisher.home)
+    copy = files_below(publisher.home)
     hay = {
         "the wire": b"".join(opened(event.data) for event in events),
-        "the database": opened(b"".join(data for name, data in backup.items() if "service.db" in name)),
-        "the service's folder": b"".join(backup.values()), "the log": opened(publisher.log().encode()),
+        "the database": opened(b"".join(data for name, data in copy.items() if "service.db" in name)),
+        "the service's folder": b"".join(copy.values()), "the log": opened(publisher.log().encode()),
         "a crash report": opened(report.encode()), "what the client said on stderr": "".join(said).encode(),
+        "a backup": opened(backup), "its secrets": opened(secrets), "what programs said as they crashed": reports,
+        "what backup and verify said": (done.out + done.err + looked.out + looked.err).encode(),
     }  # fmt: skip
     problems = search(hay, words)
+    kept = {
+        name: data
+        for name, data in copy.items()
+        if name.split("/")[0] in ("root", "keys", "pepper") or name.endswith(".key")
+    }
+    assert len(kept) > 20, "the secrets were not looked for"
+    problems += [f"{name} in a backup" for name, data in kept.items() if data in backup]
+    problems += [
+        f"{name} in its secrets" for name, data in kept.items() if name.startswith("root/root-") and data in secrets
+    ]
     # A search that finds nothing anywhere would be no search.
     own = b"".join(data for data in files_below(folder / "pc").values()) + os.fsencode(key)
     known = {**raw, "product key": key, **{what: PERSON[what] for what in ("host name", "mail")}}
     assert len(search({"the computer": own}, known)) == len(known), "the search does not find what is there"
     assert b"computer_model" in hay["the wire"] and b'"pairs"' in hay["the wire"], "the wire could not be read"
     assert b"activation.new" in hay["the database"], "the database could not be read"
+    assert b"activation.new" in hay["a backup"] and b"PRIVATE KEY" in hay["its secrets"], "the backup could not be read"
     return Outcome(
         {"canaries": len(words), "places": len(hay), "bytes_searched": sum(map(len, hay.values())), "hits": len(problems)},
         problems

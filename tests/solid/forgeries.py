@@ -73,7 +73,7 @@ class Scene:
         keys = opened.chain.newest.keys
         self.tests = [s for kid, s in publisher.home.signers.items() if keys[kid].role != role]
         sealed = [keystore.load(path) for path in sorted((publisher.folder / "root" / "issuing").glob("issue-*.key"))]
-        self.later = [signer for signer in sealed if signer is not None]
+        self.later = [signer for signer in sealed if signer is not None and signer.kid not in publisher.home.signers]
         self.window = {kid: (found.not_before, found.not_after) for kid, found in keys.items()}
         # What really travelled: other computers' certificates, another product's, a release, a record.
         self.foreign = []

@@ -2,8 +2,8 @@
 
     python tests/solid/planted.py BUG /path/to/keyturn service run …
 
-Bugs: ``no-guard`` (nothing holds the limit of a key), ``early-answer`` (answers first, commits later),
-``crash`` (every exchange raises something unexpected).
+Bugs: ``no-guard`` (nothing holds the limit of a key), ``early-answer`` (answers first, commits later), and three that raise
+something unexpected: ``crash`` (every exchange), ``crash-mint`` (minting), ``crash-client`` (installing a key).
 """
 
 from __future__ import annotations
@@ -70,7 +70,29 @@ def crash() -> None:
     )
 
 
-BUGS = {"crash": crash, "no-guard": no_guard, "early-answer": early_answer}
+def crash_mint() -> None:
+    """Minting ends so too, and the message holds the new key; ``PLANTED`` names a file that is told which it was."""
+    line = '    seats.write_audit(db, ids, planned.now, actor, "key.minted"'
+    told = '    open(__import__("os").environ["PLANTED"], "w").write(kept[0].text)\n'
+    changed(
+        "keyturn.service.catalog",
+        (line, f'{told}    raise RuntimeError(f"{{kept[0].text}} {{made}} {{planned}}")\n{line}'),
+    )
+
+
+def crash_client() -> None:
+    """Installing a key ends so: the message holds the key, the environment and what was read of the computer."""
+    said = 'f"{text} {dict(machine.environ)} {machine.computer(loaded.opened.product).reading}"'
+    changed("keyturn.client.actions", ("    name = loaded.name\n", f"    raise RuntimeError({said})\n"))
+
+
+BUGS = {
+    "crash": crash,
+    "crash-mint": crash_mint,
+    "crash-client": crash_client,
+    "no-guard": no_guard,
+    "early-answer": early_answer,
+}
 
 
 def main() -> object:

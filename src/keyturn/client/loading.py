@@ -45,8 +45,8 @@ class Loaded(NamedTuple):
         return self.opened.product.name
 
 
-def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None) -> Loaded:
-    """Load one product.
+def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None, at_hand: bytes | None = None) -> Loaded:
+    """Load one product. ``at_hand`` is its product file, for a store that has none and cannot be written.
 
     1. The product file and its publisher's chain; with ``pin`` it must be that very product.
     2. The installation's key: whether this account can prove to hold it.
@@ -58,7 +58,7 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None) -> L
     Raises: KeyturnError ``product_missing``, ``test_only``, or why the product file does not verify.
     """
     # 1.
-    container = shelf.product()
+    container = shelf.product() if at_hand is None else containers.expect(at_hand, "product")
     if container is None:
         raise KeyturnError("product_missing", f"no product is added in {shelf.vault.home}")
     opened = containers.open_product(container, None if pin is None else pin.thumbprint)
@@ -80,7 +80,7 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None) -> L
     # 6.
     standing = license.decide(
         product=product, record=record, certificate=certificate, why_not=why_not, tolerance=tolerance, clock=now,
-        noted=possession == "proven" or keystore.of_another(shelf.installation_key),
+        noted=certificate is None or possession == "proven" or keystore.of_another(shelf.installation_key),
     )  # fmt: skip
     return Loaded(
         shelf, opened, now, _key(shelf), guid, public, possession, record, held, certificate, tolerance, standing,
@@ -88,19 +88,26 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None) -> L
     )  # fmt: skip
 
 
-def again(loaded: Loaded, machine: Machine) -> Loaded:
+def again(loaded: Loaded, machine: Machine, *, noted: bool | None = None) -> Loaded:
     """Decide anew, at the present time, on what was verified before: for a store whose bytes are the same.
 
     A program asks ``require()`` often; verifying the same bytes again would give the same. The hardware is read once per
-    process (``Machine``), and the clock is read each time.
+    process (``Machine``), and the clock is read each time. ``noted`` says whether the beginning of a grace could be
+    noted, where that was tried.
     """
     now = machine.now(loaded.opened.product)
+    if noted is None:
+        noted = loaded.certificate is None or loaded.possession == "proven" or noted_by_another(loaded)
     standing = license.decide(
         product=loaded.opened.product, record=loaded.record, certificate=loaded.certificate, why_not=loaded.why_not,
-        tolerance=loaded.tolerance, clock=now,
-        noted=loaded.possession == "proven" or keystore.of_another(loaded.shelf.installation_key),
+        tolerance=loaded.tolerance, clock=now, noted=noted,
     )  # fmt: skip
     return loaded._replace(now=now, standing=standing)
+
+
+def noted_by_another(loaded: Loaded) -> bool:
+    """Whether the store is another account's, which notes what this one cannot."""
+    return keystore.of_another(loaded.shelf.installation_key)
 
 
 def status_of(loaded: Loaded) -> dict[str, Any]:

@@ -6,7 +6,9 @@ a fresh installation has, and never more.
 
 from __future__ import annotations
 
-from keyturn.client.loading import Loaded, load
+from collections.abc import Callable
+
+from keyturn.client.loading import Loaded, again, load, noted_by_another
 from keyturn.client.machine import Machine
 from keyturn.core import jws
 from keyturn.core.documents import Record
@@ -42,21 +44,38 @@ def installation(shelf: Shelf, machine: Machine) -> Signer:
     return signer
 
 
-def note(shelf: Shelf, loaded: Loaded, machine: Machine) -> None:
+def remember(shelf: Shelf, loaded: Loaded, machine: Machine, *, say: Callable[[str], None] = lambda _text: None) -> Loaded:
+    """Note what a look at the store showed, and return where the copy stands then.
+
+    Where nobody can note it, a grace has no first day: otherwise a store that cannot be written would have one for ever.
+    ``say`` is told why it was not noted.
+    """
+    try:
+        done = note(shelf, loaded, machine)
+    except KeyturnError as error:
+        say(f"Could not note the time: {error.detail}")
+        done = False
+    return loaded if done or noted_by_another(loaded) else again(loaded, machine, noted=False)
+
+
+def note(shelf: Shelf, loaded: Loaded, machine: Machine) -> bool:
     """Remember what a look at the store showed, if this account may: the newest time, and since when hardware differs.
 
     Written only when it says something new (an hour, or a change), so that ``status`` is not a write. A record that is
-    missing begins anew, or whoever deletes it would have a first day of grace for ever.
-    Raises: KeyturnError ``permission_denied``, ``storage_failed``.
+    missing begins anew, or whoever deletes it would have a first day of grace for ever. The result says whether all of it
+    is noted now. Raises: KeyturnError ``permission_denied``, ``storage_failed``.
     """
-    if not (_begins(loaded) or _news(loaded)) or not shelf.vault.writable:
-        return
+    if not (_begins(loaded) or _news(loaded)):
+        return loaded.possession == "proven"
+    if not shelf.vault.writable:
+        return False
     with shelf.locked():
         signer = installation(shelf, machine) if _begins(loaded) else keystore.load(shelf.installation_key)
         loaded = load(shelf, machine)  # Another process may have written meanwhile.
         news = _news(loaded)
         if news is not None and signer is not None:
             keep_record(shelf, news, signer)
+    return signer is not None
 
 
 def _begins(loaded: Loaded) -> bool:

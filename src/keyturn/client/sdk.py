@@ -10,7 +10,6 @@ product's. Nothing is read before the first question, and no question opens a co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +17,7 @@ from keyturn.client import actions
 from keyturn.client.homes import Homes, open_homes
 from keyturn.client.loading import Loaded, again, load, status_of
 from keyturn.client.machine import Machine
-from keyturn.client.record import note
+from keyturn.client.record import remember
 from keyturn.core import containers
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName, State
@@ -212,28 +211,30 @@ class Client:
     def _load(self) -> Loaded:
         """The stored product; one that is not added yet, or damaged, begins with the file at hand.
 
-        What was seen is noted where this account may write: a grace that nobody notes would never end.
+        What was seen is noted where this account may write: a grace that nobody notes would never end, so it is over.
         """
-        shelf = self._homes().find(self.product)
+        shelf, stored = self._homes().find(self.product), True
         stamp = shelf.stamp()
         if self._seen is not None and self._seen[0] == stamp:
             loaded = again(self._seen[1], self._machine)
         else:
-            shelf, loaded = self._verified(shelf)
-        with suppress(KeyturnError):
-            note(shelf, loaded, self._machine)
-        if shelf.stamp() == stamp:  # Nothing was written meanwhile, by us or by another process.
+            shelf, loaded, stored = self._verified(shelf)
+        loaded = remember(shelf, loaded, self._machine)
+        if stored and shelf.stamp() == stamp:  # Nothing was written meanwhile, by us or by another process.
             self._seen = stamp, loaded
         return loaded
 
-    def _verified(self, shelf: Shelf) -> tuple[Shelf, Loaded]:
+    def _verified(self, shelf: Shelf) -> tuple[Shelf, Loaded, bool]:
+        """The product, and whether it is the store's: where that cannot be written, the file at hand has to do."""
         try:
-            return shelf, load(shelf, self._machine, pin=self.product)
+            return shelf, load(shelf, self._machine, pin=self.product), True
         except KeyturnError as error:
             if self._file is None or error.code in ("test_only", "permission_denied", "storage_failed"):
                 raise
+            if not shelf.vault.writable:
+                return shelf, load(shelf, self._machine, pin=self.product, at_hand=self._file), False
             shelf = self._added()
-            return shelf, load(shelf, self._machine, pin=self.product)
+            return shelf, load(shelf, self._machine, pin=self.product), True
 
     def _status(self, loaded: Loaded) -> Status:
         details = status_of(loaded)

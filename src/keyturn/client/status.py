@@ -6,7 +6,7 @@ from typing import Any
 
 from keyturn.client.context import chosen, homes_of, machine_of
 from keyturn.client.loading import damaged_status, load, status_of
-from keyturn.client.record import note
+from keyturn.client.record import remember
 from keyturn.client.views import status_text
 from keyturn.core.errors import EXIT_REFUSED, KeyturnError
 from keyturn.edge.voice import Call
@@ -28,11 +28,7 @@ def show_status(call: Call, check: str | None = None, within: int | None = None)
                 raise
             entries.append(damaged_status(shelf, error))
             continue
-        try:
-            note(shelf, loaded, machine)
-        except KeyturnError as error:
-            call.say(f"Could not note the time: {error.detail}")
-        entries.append(status_of(loaded))
+        entries.append(status_of(remember(shelf, loaded, machine, say=call.say)))
     call.emit({"products": entries}, status_text(entries))
     if check is None and within is None:
         return 0

@@ -18,6 +18,7 @@ _STATES = {
 }
 _REASONS = {
     "not_activated": "no activation yet",
+    "store_unwritable": "no grace can begin, because nothing can be noted in this store",
     "released": "the seat was returned",
     "term_ended": "the license's term has ended",
     "hardware_changed": "the hardware is not the one that was activated",

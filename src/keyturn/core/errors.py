@@ -65,6 +65,7 @@ _ENTRIES = (
           "Ask the publisher for an edition that includes it."),
     Entry("product_unknown", 1, 404, "The service does not know this product", "Check the product file with `keyturn inspect`."),
     Entry("not_found", 1, 404, "There is nothing of that name", "List what exists with the verb `list`."),
+    Entry("check_failed", 1, 500, "A check found something that is not as it must be", "Do what stands beside the check, then verify again."),
     Entry("already_exists", 1, 409, "That name is taken", "Choose another name, or use what exists."),
     # The command cannot be carried out as it stands (exit 2).
     Entry("usage", 2, 400, "The command line is not understood", "Run the command with --help."),
@@ -108,6 +109,7 @@ _ENTRIES = (
     # Our fault (exit 6).
     Entry("storage_failed", 6, 503, "Writing failed, so nothing was acknowledged", "Free space or repair the disk, then try again; nothing is lost."),
     Entry("store_damaged", 6, 500, "The store on this computer is damaged", "Run `keyturn activate` again; a seat that is held costs nothing."),
+    Entry("program_failed", 6, 500, "A program of this system failed", "Mend what it says in the detail, then run the same command again."),
     Entry("platform_unsupported", 6, 500, "This operating system is not supported yet", "Use a computer with Linux."),
     Entry("internal", 6, 500, "Something went wrong inside Keyturn", "Report it with the reference; trying again is safe."),
 )

@@ -101,7 +101,9 @@ def decide(
         owned = {(pair, tag) for seat in seats if seat.name != own.name for pair, tag in seat.pairs.items()}
         free = {pair: tag for pair, tag in request.pairs.items() if (pair, tag) not in owned}
         if not hardware.match(request.pairs, own.pairs).known:
-            return Grant("same", own.name, own.since, free, False, evidence if not own.pairs else "strong")
+            # The seat may be known by hardware, but this request showed none of it: a store that was copied to where nothing
+            # can be read must not get what the seat's own computer got.
+            return Grant("same", own.name, own.since, free, False, evidence)
         recent = [moment for moment in moves if moment > now - YEAR]
         if len(recent) >= terms.moves_per_year:
             return Refused(

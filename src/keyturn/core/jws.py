@@ -76,24 +76,19 @@ def jwk(public: bytes) -> dict[str, str]:
 
 def thumbprint(public: bytes) -> str:
     """The JWK thumbprint (RFC 7638) of a raw Ed25519 public key: every ``kid`` is one."""
-    return sha256_b64u(json.dumps(jwk(public), separators=(",", ":"), sort_keys=True).encode())
+    # RFC 7638, section 3.3: the required members in lexicographic order, without white space.
+    return sha256_b64u(b'{"crv":"Ed25519","kty":"OKP","x":"%s"}' % b64u(public).encode())
 
 
 def dumps(claims: Mapping[str, Any]) -> bytes:
     """Compact UTF-8 JSON with sorted names, so that equal claims are equal bytes."""
-    return json.dumps(claims, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode("utf-8")
+    return _COMPACT.encode(claims).encode("utf-8")
 
 
 def loads(data: bytes) -> dict[str, Any]:
     """Parse one strict JSON object. Raises: KeyturnError ``document_malformed``."""
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_int=_integer,
-            parse_float=_refuse_number,
-            parse_constant=_refuse_number,
-        )
+        value = _STRICT.decode(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise KeyturnError("document_malformed", "the content is not UTF-8") from error
     except RecursionError as error:
@@ -103,8 +98,10 @@ def loads(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise KeyturnError("document_malformed", "the content is not a JSON object")
     # Neither can be there without its mark: deep content without many brackets, half a character without an escape.
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH or b"\\u" in data:
-        _bounded(value, MAX_DEPTH)
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        _bounded(value)
+    if b"\\u" in data and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        raise KeyturnError("document_malformed", "a text holds half a character")
     return value
 
 
@@ -143,7 +140,10 @@ def read_header(token: str, *kinds: Kind) -> Header:
 
     Raises: KeyturnError ``document_malformed`` for another type, algorithm, a critical extension or a bad ``kid``.
     """
-    header = _header(token)
+    return _read_header(_header(token), kinds)
+
+
+def _read_header(header: Mapping[str, Any], kinds: tuple[Kind, ...]) -> Header:
     kind = next((kind for kind in kinds if kind.typ == header.get("typ")), None)
     if kind is None:
         raise KeyturnError("document_malformed", f"a document of type {kinds[0].typ} is expected here")
@@ -180,13 +180,23 @@ def verify(token: str, kind: Kind, find: Callable[[str], bytes | None]) -> Verif
     The caller must still check what the claims say. Raises: KeyturnError ``document_malformed`` (1, 2),
     ``trust_invalid`` (3), ``signature_invalid`` (4).
     """
-    return _verify(token, (kind,), lambda header: find(header.kid))
+    return _verify(token, (kind,), lambda header: find(header.kid), holds)
 
 
-def verify_own(token: str, *kinds: Kind) -> Verified:
+def holds(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether an Ed25519 ``signature`` of ``message`` verifies under the raw key ``public`` (RFC 8032, section 5.1.7)."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def verify_own(token: str, *kinds: Kind, holds: Callable[[bytes, bytes, bytes], bool] = holds) -> Verified:
     """Verify a self-signed document of one of these kinds with the key in its header, whose thumbprint is its ``kid``.
 
-    The caller learns *whose* key signed, and must still decide whether that key means anything. Raises as :func:`verify`.
+    The caller learns *whose* key signed, and must still decide whether that key means anything. Servers may give another
+    implementation of :func:`holds`. Raises as :func:`verify`.
     """
 
     def own(header: Header) -> bytes:
@@ -194,24 +204,27 @@ def verify_own(token: str, *kinds: Kind) -> Verified:
             raise KeyturnError("document_malformed", f"the {header.kind.value} does not carry the key it names")
         return header.jwk
 
-    return _verify(token, kinds, own)
+    return _verify(token, kinds, own, holds)
 
 
-def _verify(token: str, kinds: tuple[Kind, ...], find: Callable[[Header], bytes | None]) -> Verified:
+def _verify(
+    token: str,
+    kinds: tuple[Kind, ...],
+    find: Callable[[Header], bytes | None],
+    holds: Callable[[bytes, bytes, bytes], bool],
+) -> Verified:
     # 1.
     head, body, tail = _split(token)
     payload, signature = _decode(body), _decode(tail)
     # 2.
-    header = read_header(token, *kinds)
+    header = _read_header(loads(_decode(head)), kinds)
     # 3.
     key = find(header)
     if key is None:
         raise KeyturnError("trust_invalid", f"the {header.kind.value} is signed by a key that is not trusted here")
     # 4.
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, f"{head}.{body}".encode("ascii"))
-    except InvalidSignature as error:
-        raise KeyturnError("signature_invalid", f"the signature of the {header.kind.value} does not verify") from error
+    if not holds(key, signature, f"{head}.{body}".encode("ascii")):
+        raise KeyturnError("signature_invalid", f"the signature of the {header.kind.value} does not verify")
     return Verified(header.kind, header.kid, key, payload)
 
 
@@ -265,16 +278,18 @@ def _refuse_number(_text: str) -> NoReturn:
     raise KeyturnError("document_malformed", "numbers here are whole")
 
 
-def _bounded(value: Any, depth: int) -> None:
-    if depth < 0:
-        raise KeyturnError("document_malformed", "the content is nested too deeply")
-    if isinstance(value, str):
-        if _SURROGATE.search(value):
-            raise KeyturnError("document_malformed", "a text holds half a character")
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            _bounded(name, depth)
-            _bounded(item, depth - 1)
-    elif isinstance(value, list):
-        for item in value:
-            _bounded(item, depth - 1)
+def _bounded(value: dict[str, Any]) -> None:
+    """Go down level by level, to the containers only. Raises: KeyturnError ``document_malformed``."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner = (item for held in level for item in (held.values() if isinstance(held, dict) else held))
+        level = [item for item in inner if isinstance(item, (dict, list))]
+        if not level:
+            return
+    raise KeyturnError("document_malformed", "the content is nested too deeply")
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_integer, parse_float=_refuse_number, parse_constant=_refuse_number
+)
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)

@@ -108,11 +108,12 @@ def decide(
 ) -> Standing:
     """Decide the state of one product.
 
-    1. No certificate that holds (``why_not`` says why): initial grace from the local record, then notification.
+    1. No certificate that holds (``why_not`` says why): initial grace from the local record, then notification. A grace
+       without a record begins now if it can be noted, and is over if it cannot: it would begin anew at every look.
     2. A dated right whose end has passed: grace from its end, then notification.
     3. Hardware out of tolerance or unreadable: grace from when it was first seen, then notification. With both, the
        grace that began first counts. ``noted`` says that somebody can write down when it was first seen: the holder of
-       the installation's key. In a store without that key nobody can, so there it began at the newest time seen:
+       the installation's key, in a store that can be written. Where nobody can, it began at the newest time seen:
        otherwise a copied store whose key was thrown away would have a first day for ever.
     4. A dated right while the clock lies behind the newest time seen: grace, ``clock_behind``.
     5. Otherwise licensed.
@@ -121,6 +122,10 @@ def decide(
     now = effective_time(clock, record)
     # 1.
     if certificate is None or tolerance is None:
+        if record is None and not noted:
+            return _grace(
+                State.INITIAL_GRACE, "store_unwritable", now - terms.grace_days * DAY, terms, product.mode, now
+            )
         start = now if record is None else record.grace_from
         return _grace(State.INITIAL_GRACE, why_not or "not_activated", start, terms, product.mode, now)
     # 2. and 3.
@@ -159,6 +164,7 @@ def _first_seen(record: Record | None, certificate: Certificate, now: int, *, no
 _ACTIVATE = "Activate it: `keyturn activate`."
 _REMEDIES = {
     "not_activated": _ACTIVATE,
+    "store_unwritable": "Let this account write in the store, so that a grace can begin, or activate: `keyturn activate`.",
     "released": "The seat was returned. To use it here again: `keyturn activate`.",
     "term_ended": "Renew it: `keyturn activate`; the seat is kept, it costs nothing.",
     "hardware_changed": "Activate again: `keyturn activate`; one of the yearly moves is used if the computer is a new one.",

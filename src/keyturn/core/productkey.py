@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import operator
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
@@ -80,19 +81,24 @@ class ProductKey(NamedTuple):
     @property
     def text(self) -> str:
         """The whole key, ``XXXXX-XXXXX-XXXXX-XXXXX-XXXXX``. A secret: show it once, write it to no log."""
-        symbols = "".join(ALPHABET[value] for value in _encode(_pack(self)))
+        symbols = "".join([ALPHABET[value] for value in _encode(_pack(self))])
         return "-".join(symbols[start : start + GROUP] for start in range(0, SYMBOLS, GROUP))
 
     @property
     def partial(self) -> str:
         """The last group, by which a person recognises the key. It holds nothing of the secret."""
-        return self.text[-GROUP:]
+        return partial(self.text)
 
     def __repr__(self) -> str:
         return f"<product key …{self.partial}>"
 
     def __str__(self) -> str:
         return repr(self)
+
+
+def partial(text: str) -> str:
+    """The last group of a key's text."""
+    return text[-GROUP:]
 
 
 def make(channel: Channel, serial: int, secret: bytes) -> ProductKey:
@@ -203,7 +209,7 @@ def _number(word: Sequence[int]) -> int:
 
 
 def _syndromes(word: Sequence[int]) -> tuple[int, int]:
-    return sum(word) % _P, sum(weight * value for weight, value in zip(_WEIGHTS, word, strict=True)) % _P
+    return sum(word) % _P, sum(map(operator.mul, _WEIGHTS, word)) % _P
 
 
 # --- what a person typed ----------------------------------------------------------------------------------------------

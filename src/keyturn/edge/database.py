@@ -15,7 +15,10 @@ Leaves to others: tables, SQL and every rule (the programs' own modules).
 
 from __future__ import annotations
 
+import asyncio
+import collections
 import contextlib
+import functools
 import os
 import queue
 import sqlite3
@@ -37,11 +40,18 @@ GROUP = 64  # Items per commit: 50 to 64 is where the cost per item stops fallin
 BUSY_MS = 5_000
 PATIENCE = 30.0  # Seconds a transaction waits for other processes before its items fail.
 CHECKPOINT_ROWS = 1_000  # Changed rows after which the log is copied into the database: some megabytes of log.
+CACHE_KIB = 32_768
 FATAL_EXIT = 70  # EX_SOFTWARE of sysexits.h.
 
 # What is set, to what, and what must be read back then: of every connection, and of those that may write.
-_SETTINGS = (("busy_timeout", str(BUSY_MS), BUSY_MS), ("foreign_keys", "ON", 1), ("trusted_schema", "OFF", 0))
-_WRITING = (("journal_mode", "WAL", "wal"), ("synchronous", "FULL", 2), ("wal_autocheckpoint", "0", 0))
+_SETTINGS = (
+    ("busy_timeout", str(BUSY_MS), BUSY_MS), ("foreign_keys", "ON", 1), ("trusted_schema", "OFF", 0),
+    ("temp_store", "MEMORY", 2),
+)  # fmt: skip
+_WRITING = (
+    ("journal_mode", "WAL", "wal"), ("synchronous", "FULL", 2), ("wal_autocheckpoint", "0", 0),
+    ("cache_size", f"-{CACHE_KIB}", -CACHE_KIB),  # A group's pages must fit, or they are written more than once.
+)  # fmt: skip
 
 _IOERR = sqlite3.SQLITE_IOERR
 _WAITING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -296,6 +306,56 @@ class Database:
         for _, future in group:
             # One exception object for each: every waiting thread adds its own traceback.
             future.set_exception(KeyturnError(error.code, error.detail, remedy=error.remedy))
+
+
+class Together:
+    """Writes of one event loop: what is asked for in one turn of the loop is one group for the writer, and one wake-up back.
+
+    A writer that wakes for every item commits each of them alone as long as it is faster than the loop, and the two threads
+    spend their time giving way to each other. Used from inside of one running loop at a time.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._asked: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._done: collections.deque[tuple[asyncio.Future[Any], Future[Any]]] = collections.deque()
+
+    def write(self, fn: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Like :meth:`Database.write`, with a future to await. Raises nothing; a closed database fails the future."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._asked.append((fn, future))
+        if len(self._asked) == 1:
+            loop.call_soon(self._hand_over)
+        return future
+
+    def _hand_over(self) -> None:
+        asked, self._asked = self._asked, []
+        for fn, future in asked:
+            try:
+                self._database.write(fn).add_done_callback(functools.partial(self._written, future))
+            except KeyturnError as error:
+                future.set_exception(error)
+
+    def _written(self, future: asyncio.Future[Any], written: Future[Any]) -> None:
+        """In the writer's thread."""
+        self._done.append((future, written))
+        if len(self._done) == 1:  # Otherwise the loop was woken already and has not emptied this yet.
+            try:
+                future.get_loop().call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # The loop has ended, and nobody waits any more.
+                self._done.clear()
+
+    def _deliver(self) -> None:
+        while self._done:
+            future, written = self._done.popleft()
+            if future.cancelled():
+                continue
+            failure = written.exception()
+            if failure is None:
+                future.set_result(written.result())
+            else:
+                future.set_exception(failure)
 
 
 def storage_error(error: sqlite3.Error, path: Path) -> KeyturnError:

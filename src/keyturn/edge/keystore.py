@@ -53,8 +53,8 @@ def create(path: files.AnyPath) -> Signer:
     return _signer(key)
 
 
-def load(path: files.AnyPath) -> Signer | None:
-    """The key at ``path``; ``None`` if there is none.
+def load(path: files.AnyPath, make: Callable[[bytes], Signer] | None = None) -> Signer | None:
+    """The key at ``path``; ``None`` if there is none. ``make`` turns the 32 secret bytes into a signer of another kind.
 
     Raises: KeyturnError ``permission_denied`` (also if others may read it), ``store_damaged``.
     """
@@ -64,13 +64,21 @@ def load(path: files.AnyPath) -> Signer | None:
     with contextlib.suppress(FileNotFoundError):
         if os.stat(path).st_mode & 0o077:
             raise KeyturnError("permission_denied", f"{path} can be read by others; `chmod 600` it, or remove it")
+    return parse(data, str(path), make)
+
+
+def parse(data: bytes, name: str, make: Callable[[bytes], Signer] | None = None) -> Signer:
+    """The key in the bytes of its file, which errors call ``name``; ``make`` as in :func:`load`.
+
+    Raises: KeyturnError ``store_damaged``.
+    """
     try:
         der = base64.b64decode(data.removeprefix(_BEGIN).removesuffix(_END), validate=True)
     except binascii.Error as error:
-        raise KeyturnError("store_damaged", f"{path} is not a private key") from error
+        raise KeyturnError("store_damaged", f"{name} is not a private key") from error
     if len(der) != 48 or not der.startswith(_PREFIX):
-        raise KeyturnError("store_damaged", f"{path} is not an Ed25519 key")
-    return _signer(Ed25519PrivateKey.from_private_bytes(der[16:]))
+        raise KeyturnError("store_damaged", f"{name} is not an Ed25519 key")
+    return (make or _from_seed)(der[16:])
 
 
 def of_another(path: files.AnyPath) -> bool:
@@ -81,10 +89,14 @@ def of_another(path: files.AnyPath) -> bool:
         return False
 
 
-def load_all(folder: files.AnyPath) -> dict[str, Signer]:
-    """Every key of a folder by its ``kid``."""
-    signers = (load(os.path.join(folder, name)) for name in sorted(os.listdir(folder)) if name.endswith(".key"))
+def load_all(folder: files.AnyPath, make: Callable[[bytes], Signer] | None = None) -> dict[str, Signer]:
+    """Every key of a folder by its ``kid``; ``make`` as in :func:`load`."""
+    signers = (load(os.path.join(folder, name), make) for name in sorted(os.listdir(folder)) if name.endswith(".key"))
     return {signer.kid: signer for signer in signers if signer is not None}
+
+
+def _from_seed(seed: bytes) -> Signer:
+    return _signer(Ed25519PrivateKey.from_private_bytes(seed))
 
 
 def _signer(key: Ed25519PrivateKey) -> Signer:

@@ -53,6 +53,35 @@ class Ready(NamedTuple):
     pid: int
 
 
+class _Joined:
+    """A transport that sends an answer's head and body together: one record of TLS and one system call instead of two."""
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def __getattr__(self, name: str) -> Any:
+        self.flush()  # Whatever else is asked of the transport (to close, to pause), comes after what was written.
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return bool(self._transport.is_closing())
+
+    def write(self, data: bytes) -> None:
+        if self._held:
+            self._held += data
+            self.flush()
+        else:
+            self._held = data
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
+
+
 class _Protocol(_Base):
     """uvicorn's protocol with a bound on the time and size of what comes before a request is in work."""
 
@@ -61,6 +90,7 @@ class _Protocol(_Base):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.transport: Any = _Joined(transport, self.loop)
         self._alarm = self.loop.call_later(HEAD_TIMEOUT, transport.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -166,6 +196,18 @@ async def serve(
             await asyncio.gather(*tasks)
 
 
+def raise_file_limit() -> int:
+    """Let this process have as many files and connections open as its hard limit allows; the result is that number.
+
+    Shells and systemd begin with a soft limit of 1024, for the sake of programs that use ``select``; this is none.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a program's coroutine, on uvloop where it is installed."""
     factory = None
@@ -264,6 +306,8 @@ def _bind(host: str, port: int) -> Iterator[socket.socket]:
         )[0]
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # `::` is every address, those of IPv4 too, whatever the system's default is.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(address)
     except OSError as error:
         if sock is not None:

@@ -54,11 +54,16 @@ class Metrics:
             "keyturn_incidents_unkept", "Problems that were not kept for `find`: too many, or no disk.",
             registry=self._registry,
         )  # fmt: skip
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._gauges: dict[str, Gauge] = {}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        found = self._answered.get((route, method, status))
+        if found is None:  # Looking labels up costs more than counting.
+            found = self._requests.labels(route, method, str(status)), self._seconds.labels(route)
+            self._answered[route, method, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def problem(self, route: str, code: str) -> None:
         self._problems.labels(route, code if code in CATALOGUE else "other").inc()

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from contextvars import ContextVar
+from typing import BinaryIO
 
 import msgspec
-import structlog
 
 from keyturn.core.model import rfc3339
 
@@ -24,6 +25,7 @@ Log = Callable[[str, Mapping[str, object]], None]
 
 HIDDEN = "(hidden)"
 MAX_TEXT = 2_000  # Characters of one value.
+_SHORT = 8  # Nothing shorter is a secret.
 _SECRETS = re.compile(
     r"ktt_[0-9A-Za-z]{4,}(_[0-9A-Za-z]+)?"  # A token.
     r"|\b[0-9A-Za-z]{5}(?:[-\s][0-9A-Za-z]{5}){4}\b"  # A product key in its groups.
@@ -31,27 +33,23 @@ _SECRETS = re.compile(
     r"|\b[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"  # A compact JWS.
 )
 
+_BOUND: ContextVar[Mapping[str, object]] = ContextVar("keyturn_log_fields")
+
 
 def open_log(clock: Callable[[], int], stream: BinaryIO | None = None) -> Log:
     """A log that writes to ``stream`` (stderr, if none is given) at the time that ``clock`` says."""
 
-    def stamp(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        name = event.pop("event", None)
-        return {"at": rfc3339(clock()), "event": name, **{key: clean(value) for key, value in event.items()}}
-
-    logger = structlog.wrap_logger(
-        structlog.BytesLogger(stream or sys.stderr.buffer),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            stamp,
-            structlog.processors.JSONRenderer(serializer=_line),
-        ],
-        wrapper_class=structlog.BoundLoggerBase,
-    )
+    out = stream or sys.stderr.buffer
+    turn = threading.Lock()
 
     def log(event: str, fields: Mapping[str, object]) -> None:
+        line: dict[str, object] = {"at": rfc3339(clock()), "event": event}
+        for name, value in {**_BOUND.get({}), **fields}.items():
+            line[name] = clean(value)
         try:
-            logger._proxy_to_logger("msg", event, **fields)
+            with turn:  # Lines of several threads stay whole.
+                out.write(msgspec.json.encode(line) + b"\n")
+                out.flush()
         except (OSError, ValueError):
             return  # Nobody reads the log any more (a closed pipe, a full disk): no reason to stop serving.
 
@@ -61,14 +59,17 @@ def open_log(clock: Callable[[], int], stream: BinaryIO | None = None) -> Log:
 @contextmanager
 def bind(**fields: object) -> Iterator[None]:
     """Put ``fields`` into every line that is written inside."""
-    with structlog.contextvars.bound_contextvars(**fields):
+    token = _BOUND.set({**_BOUND.get({}), **fields})
+    try:
         yield
+    finally:
+        _BOUND.reset(token)
 
 
 def clean(value: object) -> object:
     """A value fit for the log: bounded, and without what looks like a secret."""
     if isinstance(value, str):
-        return _SECRETS.sub(HIDDEN, value[:MAX_TEXT])
+        return value if len(value) < _SHORT else _SECRETS.sub(HIDDEN, value[:MAX_TEXT])
     if isinstance(value, (list, tuple)):
         return [clean(item) for item in value[:50]]
     if isinstance(value, Mapping):
@@ -77,6 +78,3 @@ def clean(value: object) -> object:
         return value
     return clean(str(value))
 
-
-def _line(event: Any, **_: Any) -> bytes:
-    return msgspec.json.encode(event)

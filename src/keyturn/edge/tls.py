@@ -12,14 +12,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY
 from keyturn.edge import files
 
 AUTHORITY_DAYS = 3650
+_BRING = "Restore the TLS files, or run the service with --tls-cert and --tls-key."
 SERVER_DAYS = 825  # The most that common TLS clients accept of a private authority.
 
 
@@ -49,6 +52,21 @@ def create_authority(folder: Path, *, publisher: str, url: str, now: int) -> Non
     files.write(folder / "ca.pem", ca.public_bytes(pem))
     files.write(folder / "key.pem", _private(key), files.PRIVATE)
     files.write(folder / "cert.pem", certificate.public_bytes(pem) + ca.public_bytes(pem))
+
+
+def pair_until(certificate: bytes, key: bytes) -> int:
+    """When a certificate (PEM; the first of a chain) ends, if ``key`` (PEM) is its private key.
+
+    Raises: KeyturnError ``store_damaged``.
+    """
+    try:
+        found = x509.load_pem_x509_certificate(certificate)
+        fits = serialization.load_pem_private_key(key, None).public_key() == found.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise KeyturnError("store_damaged", "the TLS certificate or its key cannot be read", remedy=_BRING) from error
+    if not fits:
+        raise KeyturnError("store_damaged", "the TLS key is not that of the certificate", remedy=_BRING)
+    return int(found.not_valid_after_utc.timestamp())
 
 
 def _builder(

@@ -127,10 +127,18 @@ def guarded(call: Call, action: Callable[[], object]) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 (the last door: told with a reference, exit 6)
         if call.environ.get("KEYTURN_DEBUG"):
-            import traceback
-
-            traceback.print_exception(error)
+            call.say(_trace(error))
         return fail(call, KeyturnError("internal", f"{type(error).__name__} in {_place(error)}"))
+
+
+def _trace(error: BaseException) -> str:
+    """Where it happened, call by call, with the exceptions' kinds but not their texts: those may hold a key."""
+    import traceback
+
+    causes = [error]
+    while (cause := causes[0].__cause__ or causes[0].__context__) is not None:
+        causes.insert(0, cause)
+    return "\n".join("".join(traceback.format_tb(one.__traceback__)) + type(one).__name__ for one in causes)
 
 
 def _place(error: Exception) -> str:

@@ -17,11 +17,12 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keyturn.core.errors import KeyturnError, Refused
 
@@ -94,7 +95,7 @@ def problem(
 
 def application(
     routes: Sequence[Route], *, guards: Mapping[str, Guard] | None = None, reference: Callable[[], str] = new_reference
-) -> Router:
+) -> ASGIApp:
     """Build the app of a table of routes; wrap it in :class:`keyturn.edge.limits.Limits` before it is served.
 
     ``guards`` says for each word of access how it is checked: a guard raises KeyturnError ``permission_denied`` (or
@@ -115,10 +116,21 @@ def application(
         methods[route.method] = _guarded(route.handler, checks[route.access])
         if route.method == "GET":
             methods.setdefault("HEAD", methods["GET"])
-    paths = [StarletteRoute(path, _dispatcher(methods, reference), methods=None) for path, methods in table.items()]
+    dispatchers = {path: _dispatcher(methods, reference) for path, methods in table.items()}
+    paths = [StarletteRoute(path, dispatch, methods=None) for path, dispatch in dispatchers.items() if "{" in path]
     for built in paths:
         built.methods = None  # The dispatcher decides: Starlette's own 405 is plain text.
-    return Router(paths, redirect_slashes=False, default=_nothing_here)
+    patterns = Router(paths, redirect_slashes=False, default=_nothing_here)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        dispatch = dispatchers.get(scope["path"])
+        if dispatch is None or "{" in scope["path"]:
+            await patterns(scope, receive, send)
+            return
+        answer = await dispatch(Request(scope, receive, send))
+        await answer(scope, receive, send)
+
+    return app
 
 
 def health(ready: Callable[[], bool | Awaitable[bool]]) -> list[Route]:
@@ -140,8 +152,7 @@ def json_response(
     value: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """A JSON answer, compact and in UTF-8."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Response(text, status_code=status, media_type=JSON, headers=headers)
+    return Response(msgspec.json.encode(value), status_code=status, media_type=JSON, headers=headers)
 
 
 def unsupported(detail: str) -> KeyturnError:

@@ -10,12 +10,13 @@ Leaves to others: rules (``core.issuance``), rows (``seats``), HTTP (``app``).
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import json
 from collections.abc import Callable
-from concurrent.futures import Future
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from keyturn.core import issuance, jws, trust
 from keyturn.core.documents import ProductFile, Release, Request
@@ -23,6 +24,7 @@ from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.jws import Kind
 from keyturn.core.model import DAY, Channel, ProductName
 from keyturn.core.terms import Terms
+from keyturn.edge import sodium
 from keyturn.edge.database import Database
 from keyturn.service import catalog, seats
 from keyturn.service.home import ServiceHome
@@ -30,6 +32,7 @@ from keyturn.service.ids import Ids
 from keyturn.service.sealing import Sealer
 from keyturn.service.seats import Intent, Issuer
 
+F = TypeVar("F")
 MAX_REQUEST = 16_384  # Bytes of one document (design: commands).
 RENEW_AFTER = 7 * DAY
 
@@ -64,6 +67,7 @@ class ActivationService:
         self.ids = Ids(chance)
         self.sealer = Sealer(home.pepper())
         # Somebody else's key is opened in the same time as nobody's: against this one.
+        self._signed: collections.deque[tuple[bytes, int, str]] = collections.deque()
         self._nobody = self.sealer.seal(bytes(32), 0, bytes(12))
 
     def prove(self, token: str) -> Proven | Returned | Refused:
@@ -78,19 +82,17 @@ class ActivationService:
         # 1.
         if len(token) > MAX_REQUEST:
             raise KeyturnError("input_too_large", f"a request has at most {MAX_REQUEST} bytes")
-        verified = jws.verify_own(token, Kind.REQUEST, Kind.RELEASE)
+        verified = jws.verify_own(token, Kind.REQUEST, Kind.RELEASE, holds=sodium.holds)
         if verified.kind is Kind.RELEASE:
             release = Release.read(verified.claims())
-            product = self._product(release.product)
-            return Returned(token, release, verified.kid, product) if isinstance(product, Terms) else product
+            terms, _, _ = self._look_up(release.product, release.serial)
+            return _unknown(release.product) if terms is None else Returned(token, release, verified.kid, terms)
         request = Request.read(verified.claims())
         # 2.
-        terms = self._product(request.product)
-        if isinstance(terms, Refused):
-            return terms
+        terms, serial, sealed = self._look_up(request.product, request.serial)
+        if terms is None:
+            return _unknown(request.product)
         # 3.
-        name = str(request.product)
-        serial, sealed = self.database.read(lambda db: seats.sealed_key(db, name, request.serial, self._nobody))
         proven = issuance.proof_holds(self.sealer.open(sealed, serial or 0), request, verified.kid)
         if serial is None or not proven:
             return Refused("key_unknown", f"product key {request.product_id[:80]} is not known for this product")
@@ -101,34 +103,32 @@ class ActivationService:
         proven = self.prove(token)
         if isinstance(proven, Refused):
             return proven
-        outcome = self.record(proven).result()
-        return outcome if isinstance(outcome, Refused) else self.answer(proven, outcome)
+        outcome = self.record(proven, self.database.write).result()
+        return outcome if isinstance(outcome, Refused) else self.answer(proven, outcome, self.database.write)
 
-    def record(self, proven: Proven | Returned) -> Future[Any]:
-        """Write the decision down; the future ends when it is durable, with an Intent, a time or a Refused."""
+    def record(self, proven: Proven | Returned, write: Callable[..., F]) -> F:
+        """Write the decision down through ``write`` (of a Database, or of one's Together).
+
+        Its future ends when the decision is durable, with an Intent, a time or a Refused.
+        """
         now = self.clock()
         if isinstance(proven, Returned):
-            returned = proven
-            return self.database.write(
-                lambda db: seats.release(
-                    db, returned.token, returned.release, returned.thumbprint, returned.terms, self.ids, now
-                )
-            )
-        key, _ = self.home.signer(trust.role_for(proven.request.product.test), now)
+            token, release, thumbprint, terms = proven
+            return write(lambda db: seats.release(db, token, release, thumbprint, terms, self.ids, now))
+        asked = proven
+        key, _ = self.home.signer(trust.role_for(asked.request.product.test), now)
         issuer = Issuer(self.home.settings.publisher, key.kid, self.home.chain.floor)
-        return self.database.write(
-            lambda db: seats.record(
-                db, proven.token, proven.request, proven.thumbprint, proven.terms, issuer, self.ids, now
-            )
+        return write(
+            lambda db: seats.record(db, asked.token, asked.request, asked.thumbprint, asked.terms, issuer, self.ids, now)
         )
 
-    def answer(self, proven: Proven | Returned, outcome: Intent | int) -> dict[str, Any]:
-        """The answer to a recorded decision: the certificate, and what travels beside it."""
+    def answer(self, proven: Proven | Returned, outcome: Intent | int, write: Callable[..., object]) -> dict[str, Any]:
+        """The answer to a recorded decision: the certificate, and what travels beside it. ``write`` as in :meth:`record`."""
         now = self.clock()
         if isinstance(outcome, int):
             return {"v": 1, "released_at": outcome, "server_time": now}
         assert isinstance(proven, Proven)
-        certificate = self.sign(outcome)
+        certificate = self.sign(outcome, write)
         known = proven.request.bundle
         return {
             "v": 1,
@@ -139,7 +139,7 @@ class ActivationService:
             "seat": {"how": outcome.how, "number": outcome.seat, "used": outcome.used, "limit": outcome.limit},
         }
 
-    def sign(self, intent: Intent) -> str:
+    def sign(self, intent: Intent, write: Callable[..., object]) -> str:
         """Sign a recorded intent; the signature is kept with it, so that the same request gets the same bytes."""
         signed = jws.signing_input(Kind.CERTIFICATE, intent.kid, intent.payload)
         signature = intent.signature
@@ -147,9 +147,11 @@ class ActivationService:
             signer = self.home.signers.get(intent.kid)
             if signer is None:
                 raise KeyturnError("internal", f"the issuing key {intent.kid} of a recorded decision is not here")
-            signature = made = signer.sign(signed)
+            signature = signer.sign(signed)
             # Ed25519 is deterministic: a crash before this write costs nothing, the same bytes are made again.
-            self.database.write(lambda db: seats.keep_signature(db, intent.serial, intent.request, made))
+            self._signed.append((signature, intent.serial, intent.request))
+            if len(self._signed) == 1:  # Otherwise an item of the writer's will take it along.
+                write(self._keep_signatures)
         return jws.assemble(signed, signature)
 
     def recover(self) -> int:
@@ -157,7 +159,7 @@ class ActivationService:
         count = 0
         while intents := self.database.read(seats.open_intents):
             for intent in intents:
-                self.sign(intent)
+                self.sign(intent, self.database.write)
             count += len(intents)
             self.database.write(lambda db: None).result()  # Behind the signatures in the queue: they are durable now.
         return count
@@ -223,11 +225,21 @@ class ActivationService:
             "server_time": self.clock(),
         }
 
-    def _product(self, name: ProductName) -> Terms | Refused:
-        row = self.database.read(lambda db: catalog.product_named(db, str(name)))
-        if row is None:
-            return Refused("product_unknown", f"this service does not know the product {name.slug!r} of that publisher")
-        return _terms(row["terms"])
+    def _look_up(self, product: ProductName, serial: int) -> tuple[Terms | None, int | None, bytes]:
+        terms, found, sealed = self.database.read(lambda db: seats.look_up(db, str(product), serial, self._nobody))
+        return None if terms is None else _terms(terms), found, sealed
+
+    def _keep_signatures(self, db: Connection) -> None:
+        """Keep what was signed since the last time: one item of the writer for many signatures."""
+        made = []
+        with contextlib.suppress(IndexError):
+            while True:
+                made.append(self._signed.popleft())
+        seats.keep_signatures(db, made)
+
+
+def _unknown(product: ProductName) -> Refused:
+    return Refused("product_unknown", f"this service does not know the product {product.slug!r} of that publisher")
 
 
 @functools.lru_cache(maxsize=256)

@@ -7,7 +7,6 @@ Keeps: the table of routes with their access, and the rings around them. Leaves 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from starlette.requests import Request
@@ -16,10 +15,11 @@ from starlette.types import ASGIApp
 
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.model import DAY, Channel, product_id
+from keyturn.edge.database import Together
 from keyturn.edge.limits import Limits
 from keyturn.edge.metrics import MEDIA_TYPE, Metrics
 from keyturn.edge.serverlog import Log
-from keyturn.edge.web import NOTES, PUBLIC, Route, application, health, json_response
+from keyturn.edge.web import JSON, NOTES, PUBLIC, Route, application, health, json_response
 from keyturn.service import admin, docpage, openapi
 from keyturn.service.activation import ActivationService, Proven
 from keyturn.service.admin import Gatekeeper
@@ -32,6 +32,8 @@ __all__ = ["Log", "build", "routes"]
 
 def routes(service: ActivationService, gate: Gatekeeper, metrics: Metrics) -> list[Route]:
     """The authorization table. Everything a client needs is public: the documents prove who speaks."""
+
+    together = Together(service.database)
 
     async def directory(_request: Request) -> Response:
         return json_response(service.directory())
@@ -47,12 +49,12 @@ def routes(service: ActivationService, gate: Gatekeeper, metrics: Metrics) -> li
         notes = request.scope.get(NOTES, {})
         if isinstance(proven, Proven):
             notes["product_id"] = _proven_id(proven)
-        outcome = await asyncio.wrap_future(service.record(proven))  # Durable from here on.
+        outcome = await service.record(proven, together.write)  # Durable from here on.
         if isinstance(outcome, Refused):
             notes["outcome"] = "refused"
             return outcome
         notes["outcome"] = "released" if isinstance(outcome, int) else outcome.how
-        return json_response(service.answer(proven, outcome))
+        return json_response(service.answer(proven, outcome, together.write))
 
     async def ask(request: Request) -> Response | Refused:
         token = _token(await request.body())
@@ -86,10 +88,10 @@ def build(service: ActivationService, log: Log, *, rates: Rates | None = None) -
 def _description(service: ActivationService) -> list[Route]:
     """The interface's description, for programs and for people: the same for everybody, so it is public and made once."""
     described = openapi.document(service.home.settings.publisher, service.home.settings.url)
-    text = docpage.page(described)
+    text, data = docpage.page(described), json_response(described).body
 
     async def document(_request: Request) -> Response:
-        return json_response(described)
+        return Response(data, media_type=JSON)
 
     async def page(_request: Request) -> Response:
         return HTMLResponse(text, headers={"Content-Security-Policy": docpage.POLICY})

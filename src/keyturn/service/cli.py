@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from keyturn.core.model import DAY, rfc3339
 from keyturn.edge import clock
 from keyturn.edge.terminal import Call, pass_call
 from keyturn.service import catalog, home
-from keyturn.service.context import ServiceVerbs, home_path, opened
+from keyturn.service.context import ServiceVerbs, address, changed_home, home_path, opened
 from keyturn.service.home import ServiceHome
 
 LISTEN = "127.0.0.1:8443"
@@ -29,8 +30,12 @@ PROBE_LISTEN = "127.0.0.1:8080"
         "key": "keyturn.service.staff_keys:key",
         "activation": "keyturn.service.staff_keys:activation",
         "find": "keyturn.service.staff_keys:find",
+        "install": "keyturn.service.install:install",
         "answer": "keyturn.service.answering:answer",
         "token": "keyturn.service.token_cli:token",
+        "backup": "keyturn.service.backup_cli:backup",
+        "restore": "keyturn.service.backup_cli:restore",
+        "verify": "keyturn.service.backup_cli:verify",
     },
 )
 def service() -> None:
@@ -68,11 +73,12 @@ def init(call: Call, publisher: str, url: str, probe_url: str | None, database: 
     if parts.scheme != "https" or not parts.hostname:
         raise KeyturnError("usage", f"{url!r} is not an https:// address: licenses travel over TLS only")
     probe = probe_url or f"http://{parts.hostname}:8080/probe"
-    thumbprint = home.initialise(
-        path, publisher=publisher, url=url.rstrip("/"), probe_url=probe, database=database, now=clock.now()
-    )
-    with opened(call):
-        pass  # The schema, so that the first command finds a whole service.
+    with changed_home(call):
+        thumbprint = home.initialise(
+            path, publisher=publisher, url=url.rstrip("/"), probe_url=probe, database=database, now=clock.now()
+        )
+        with opened(call):
+            pass  # The schema, so that the first command finds a whole service.
     call.emit(
         {
             "home": str(path),
@@ -84,7 +90,10 @@ def init(call: Call, publisher: str, url: str, probe_url: str | None, database: 
         f"Made the service of {publisher} in {path}.\n"
         f"  Publisher's thumbprint  {thumbprint}\n"
         f"  Keep {path / 'root'} away from this computer: whoever has it *is* the publisher.\n"
-        f"  Back up {path / 'pepper'} apart from the database: without it no product key can be checked again.",
+        "  Write the service's secrets now, and keep that file apart from its backups:"
+        " `keyturn service backup -o F.ktbackup --secrets-to F.ktsecrets`.\n"
+        "  A service restored without the pepper among them can prove no product key ever again: all must be minted anew."
+        " Without the root folder it issues until its issuing keys end, and nothing after that.",
     )
     call.next("keyturn service product create SLUG")
 
@@ -112,12 +121,13 @@ def run(
     from keyturn.edge.serverlog import open_log
     from keyturn.service.app import build
 
-    host, port = _address(listen)
-    probe = None if probe_listen == "none" else _address(probe_listen)
+    host, port = address(listen)
+    probe = None if probe_listen == "none" else address(probe_listen)
     if os.geteuid() == 0 and not allow_root and host not in ("127.0.0.1", "::1", "localhost"):
         raise KeyturnError("loopback_only", f"listening on {host} as root")
     if (tls_cert is None) != (tls_key is None):
         raise KeyturnError("usage", "--tls-cert and --tls-key go together")
+    listening.raise_file_limit()
     with opened(call) as running:
         recovered = running.recover()
         log = open_log(clock.now)
@@ -126,9 +136,12 @@ def run(
         cert, key = (tls_cert, tls_key) if tls_cert and tls_key else running.home.tls_files
 
         def ready(found: listening.Ready) -> None:
-            shown = f"[{host}]" if ":" in host else host
-            probe_url = f"http://{probe[0]}:{found.probe_port}/probe" if probe else None
-            event = {"event": "ready", "url": f"https://{shown}:{found.port}", "probe_url": probe_url, "pid": found.pid}
+            def shown(name: str) -> str:
+                return f"[{name}]" if ":" in name else name
+
+            probe_url = f"http://{shown(probe[0])}:{found.probe_port}/probe" if probe else None
+            url = f"https://{shown(host)}:{found.port}"
+            event = {"event": "ready", "url": url, "probe_url": probe_url, "pid": found.pid}
             text = f"Ready at {event['url']}" + (f", probe at {probe_url}" if probe_url else "")
             click.echo(json.dumps(event) if call.json else text)
 
@@ -139,14 +152,9 @@ def run(
                 on_ready=ready, stop=asyncio.Event(),
             )  # fmt: skip
 
+        gc.freeze()  # What exists by now lives as long as the process: the collector need not look at it again.
+        gc.set_threshold(50_000)
         listening.run(main())
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:
-        raise KeyturnError("usage", f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
 
 
 @service.command()
@@ -201,8 +209,8 @@ def issuing_key_list(call: Call) -> None:
 @pass_call
 def issuing_key_rotate(call: Call) -> None:
     """Bring the keys of this period and the next from the root folder. A running service takes them at its next start."""
-    path = home_path(call)
-    brought = home.rotate(path, ServiceHome(path, call.environ).chain, clock.now())
+    with changed_home(call) as path:
+        brought = home.rotate(path, ServiceHome(path, call.environ).chain, clock.now())
     call.emit({"brought": [key.kid for key in brought]}, f"Brought {len(brought)} issuing key(s) from the root folder.")
 
 
@@ -234,7 +242,8 @@ def config_show(call: Call, origin: bool) -> None:
 @pass_call
 def config_set(call: Call, name: str, value: str) -> None:
     """Change a setting: url, probe_url, database, rate_address, rate_prefix or rate_key."""
-    home.change_setting(home_path(call), name, value)
+    with changed_home(call) as path:
+        home.change_setting(path, name, value)
     call.emit({name: value}, f"{name} = {value}")
     if name in ("url", "probe_url"):
         call.next("keyturn service product export SLUG -o F.ktproduct (it carries the address)")

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from keyturn.core.errors import KeyturnError
-from keyturn.edge import clock, files
+from keyturn.edge import accounts, clock, files
 from keyturn.edge.terminal import Call, Verb, Verbs
 from keyturn.service.activation import ActivationService
 from keyturn.service.desk import Desk, LocalDesk
@@ -84,6 +84,21 @@ def home_path(call: Call) -> Path:
 
 
 @contextmanager
+def changed_home(call: Call) -> Iterator[Path]:
+    """The home, for a verb that writes files into it: what root writes there is made the home's owner's at the end.
+
+    The service runs as an account of its own and must be able to read it. ``root/`` stays as it is: no service reads it.
+    """
+    path = home_path(call)
+    try:
+        yield path
+    finally:
+        owner = accounts.owner(path)
+        if os.geteuid() == 0 and owner:
+            accounts.hand_over(path, owner, path.stat().st_gid, but=("root",))
+
+
+@contextmanager
 def opened(call: Call) -> Iterator[ActivationService]:
     """The service of this command line. Works while ``run`` runs: the database file has one writer at a time.
 
@@ -127,6 +142,14 @@ def _token(call: Call, named: str | None) -> str:
     if not text.strip():
         raise KeyturnError("usage", "a service elsewhere asks for a token: add --token-file F")
     return text.strip()
+
+
+def address(text: str) -> tuple[str, int]:
+    """``HOST:PORT``, with IPv6 in brackets. Raises: KeyturnError ``usage``."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise KeyturnError("usage", f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
 
 
 def ids() -> Ids:

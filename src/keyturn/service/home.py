@@ -1,6 +1,6 @@
 """The service's folder: settings, trust bundles, issuing keys, pepper, TLS files, database.
 
-- ``root/`` holds the publisher's root key and the issuing keys of later periods. ``service run`` never opens it.
+- ``root/`` holds the publisher's root key and every issuing key. ``service run`` never opens it.
 - ``keys/`` holds the issuing keys of this period and the next; ``pepper/`` the secret that seals product keys.
 - A backup of the database without ``pepper/`` yields no usable product key; without ``root/`` no new trust bundle.
 """
@@ -14,13 +14,13 @@ import secrets
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keyturn.core import trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY
 from keyturn.core.trust import Chain, IssuingKey
-from keyturn.edge import files, keystore, tls
+from keyturn.edge import files, keystore, sodium, tls
 from keyturn.edge.database import Database, open_database
 from keyturn.edge.keystore import Signer
 from keyturn.service.ratelimit import Rate, Rates
@@ -60,9 +60,8 @@ class ServiceHome:
         bundles = files.read_json(path / "bundles.json")
         if bundles is None:
             raise KeyturnError("not_initialised", f"{path} holds no service")
-        texts = [str(text) for text in bundles["bundles"]]
-        self.chain: Chain = trust.verify_chain(texts, trust.pin_of(texts[0]))
-        self.signers: dict[str, Signer] = keystore.load_all(path / "keys")
+        self.chain: Chain = chain_of(bundles)
+        self.signers: dict[str, Signer] = keystore.load_all(path / "keys", sodium.signer)
         self.ca = (files.read(path / "tls" / "ca.pem") or b"").decode()
 
     @property
@@ -92,22 +91,38 @@ class ServiceHome:
             raise KeyturnError(
                 "store_damaged",
                 f"pepper {version} is missing: no product key can be checked without it",
-                remedy="Restore the pepper folder from its own backup.",
+                remedy="Put the secrets back: `keyturn service restore --secrets FILE`.",
             )
         return base64.b64decode(data)
 
     def open_database(self) -> Database:
-        schema = resources.files("keyturn.service") / "schema"
-        scripts = sorted((item for item in schema.iterdir() if item.name.endswith(".sql")), key=lambda item: item.name)
-        path = self.path / self.settings.database.removeprefix("sqlite:///")
-        return open_database(path, migrations=[item.read_text("utf-8") for item in scripts])
+        return open_database(database_path(self.path, self.settings), migrations=migrations())
+
+
+def database_path(path: Path, settings: Settings) -> Path:
+    return path / settings.database.removeprefix("sqlite:///")
+
+
+def migrations() -> list[str]:
+    """The scripts that make the database, in order; their number is the version of the schema."""
+    schema = resources.files("keyturn.service") / "schema"
+    scripts = sorted((item for item in schema.iterdir() if item.name.endswith(".sql")), key=lambda item: item.name)
+    return [item.read_text("utf-8") for item in scripts]
+
+
+def chain_of(bundles: Mapping[str, Any]) -> Chain:
+    """The verified chain in the content of ``bundles.json``. Raises: KeyturnError as ``trust.verify_chain``."""
+    texts = bundles.get("bundles")
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise KeyturnError("trust_invalid", "bundles.json holds no trust bundle")
+    return trust.verify_chain(texts, trust.pin_of(texts[0]))
 
 
 def rotate(path: Path, chain: Chain, now: int, *, ahead: int = 2) -> list[IssuingKey]:
     """Bring the issuing keys that are due from the root folder to the service: per role, those in force and the next.
 
-    Returns the keys that were brought. Needs ``root/issuing`` (put it back from its safe place for this). A key is
-    copied durably before the sealed one is deleted. Raises: KeyturnError ``not_found`` if it is not there.
+    Returns the keys that were not here. Needs ``root/issuing`` (put it back from its safe place for this), which keeps them
+    too: a service that lost its keys gets them again. Raises: KeyturnError ``not_found`` if it is not there.
     """
     sealed = path / "root" / "issuing"
     if not sealed.is_dir():
@@ -120,15 +135,15 @@ def rotate(path: Path, chain: Chain, now: int, *, ahead: int = 2) -> list[Issuin
     found = {
         signer.kid: place for place in sorted(sealed.glob("*.key")) if (signer := keystore.load(place)) is not None
     }
+    here = keystore.load_all(path / "keys")
     for role in (trust.ROLE_ISSUE, trust.ROLE_TEST):
         coming = sorted(
             (k for k in chain.newest.keys.values() if k.role == role and k.not_after > now), key=lambda k: k.not_before
         )
         for key in coming[:ahead]:
-            if key.kid in found:
+            if key.kid in found and key.kid not in here:
                 place = found[key.kid]
                 files.write(path / "keys" / place.name, files.read(place, 16_384) or b"", files.PRIVATE)
-                files.remove(place)
                 brought.append(key)
     return brought
 
@@ -144,7 +159,10 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dic
     data = files.read(settings_file(path), 65_536)
     if data is None:
         raise KeyturnError("not_initialised", f"{path} holds no service")
-    stored = tomllib.loads(data.decode())
+    try:
+        stored = tomllib.loads(data.decode())
+    except ValueError as error:
+        raise KeyturnError("file_malformed", f"{settings_file(path)} is not TOML") from error
     values: dict[str, str | None] = {
         "url": "https://localhost:8443",
         "probe_url": None,
@@ -190,7 +208,7 @@ def initialise(path: Path, *, publisher: str, url: str, probe_url: str | None, d
     """Make a service folder; the result is the publisher's thumbprint.
 
     1. Root key, in ``root/``; pepper, in ``pepper/``.
-    2. Issuing keys for two years: the first two of each role in ``keys/``, the rest sealed away beside the root.
+    2. Issuing keys for two years, sealed away beside the root; the first two of each role in ``keys/`` too.
     3. Trust bundle 1 names them all, signed by the root.
     4. A private TLS authority and a server certificate for first use.
     5. The settings and the home's marker, last: a folder without them is not a service.
@@ -209,6 +227,7 @@ def initialise(path: Path, *, publisher: str, url: str, probe_url: str | None, d
             remedy="Remove the folder if nothing was made with it, then init again.",
         )
     # 1.
+    (path / "root" / "issuing").mkdir(parents=True)  # Whoever runs this owns it, whosever the home is.
     root = keystore.create(path / "root" / "root-1.key")
     os.chmod(path / "root", 0o700)
     files.write(path / "pepper" / "1", base64.b64encode(secrets.token_bytes(32)), files.PRIVATE)
@@ -216,8 +235,10 @@ def initialise(path: Path, *, publisher: str, url: str, probe_url: str | None, d
     keys = []
     for role in (trust.ROLE_ISSUE, trust.ROLE_TEST):
         for period in range(AHEAD):
-            folder = path / "keys" if period < 2 else path / "root" / "issuing"
-            signer = keystore.create(folder / f"{role}-{period + 1:02d}.key")
+            place = path / "root" / "issuing" / f"{role}-{period + 1:02d}.key"
+            signer = keystore.create(place)
+            if period < 2:
+                files.write(path / "keys" / place.name, files.read(place) or b"", files.PRIVATE)
             begins = now - DAY + period * STEP  # A day back: the clocks of first clients may lie behind.
             keys.append(IssuingKey(signer.kid, signer.public, role, begins, begins + PERIOD))
     # 3.

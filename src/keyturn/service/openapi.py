@@ -37,15 +37,17 @@ class Public(NamedTuple):
     summary: str
     answers: tuple[Shape, ...]
     document: str | None = None
+    claims: tuple[Shape, ...] = ()
 
 
 PUBLIC = (
     Public("GET", "/.well-known/keyturn", "directory", "The directory: every other address, and the trust bundles",
            (shapes.Directory,)),
     Public("POST", "/v1/exchange", "exchange", "Activate, renew or return: one signed document in, its answer out",
-           (shapes.Certified, shapes.Released), "A request or a release: one compact JWS, signed with the installation's key."),
+           (shapes.Certified, shapes.Released), "A request or a release: one compact JWS, signed with the installation's key.",
+           (shapes.RequestClaims, shapes.ReleaseClaims)),
     Public("POST", "/v1/ask", "ask", "What a request would get; takes no seat", (shapes.Considered,),
-           "A request: one compact JWS."),
+           "A request: one compact JWS.", (shapes.RequestClaims,)),
     Public("GET", "/healthz", "healthz", "Whether the process answers", (shapes.Health,)),
     Public("GET", "/readyz", "readyz", "Whether the service can do its work", (shapes.Health,)),
 )  # fmt: skip
@@ -79,7 +81,7 @@ def document(publisher: str, url: str) -> dict[str, Any]:
 
 def _all_shapes() -> Iterator[Shape]:
     for public in PUBLIC:
-        yield from public.answers
+        yield from (*public.answers, *public.claims)
     for endpoint in ENDPOINTS:
         yield from (
             shape for shape in (endpoint.at, endpoint.query, endpoint.body, endpoint.answer) if shape is not None
@@ -97,8 +99,10 @@ def _public(public: Public) -> dict[str, Any]:
         },
     }  # fmt: skip
     if public.document is not None:
-        content = {JOSE: {"schema": {"type": "string", "pattern": r"^[\w-]+\.[\w-]+\.[\w-]+$"}}}
-        told = f"{public.document} At most {MAX_BODY} bytes."
+        # `binary` is for generators of clients: the body is these bytes, and no JSON text.
+        content = {JOSE: {"schema": {"type": "string", "format": "binary", "pattern": r"^[\w-]+\.[\w-]+\.[\w-]+$"}}}
+        claims = " or ".join(f"`{shape.__name__}`" for shape in public.claims)
+        told = f"{public.document} Its claims are {claims}. At most {MAX_BODY} bytes."
         found["requestBody"] = {"required": True, "description": told, "content": content}
     return found
 

@@ -11,6 +11,7 @@ renewal (``shedding``). The time is an argument.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import math
 import re
@@ -133,6 +134,7 @@ class Limiter:
         return self._keys_renewing.take(serial, now)
 
 
+@functools.lru_cache(maxsize=4_096)
 def places(address: str) -> tuple[str, str]:
     """An address as it is counted alone, and the prefix it is counted in. What is no address is one place."""
     try:

@@ -7,6 +7,7 @@ leaves nothing. The rules themselves are in ``core.issuance``.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from sqlite3 import Connection, Row
 from typing import Any, NamedTuple
 
@@ -52,14 +53,18 @@ def find_key(db: Connection, product: str, serial: int) -> Row | None:
     return row
 
 
-def sealed_key(db: Connection, product: str, serial: int, nobody: bytes) -> tuple[int | None, bytes]:
-    """The sealed part of a key, and its serial; for a key that is not there ``None`` and ``nobody``, by the same steps."""
+def look_up(db: Connection, product: str, serial: int, nobody: bytes) -> tuple[str | None, int | None, bytes]:
+    """What a request is proven against: the product's terms (JSON), the key's serial and its sealed part.
+
+    For a product that is not there the terms are ``None``; for a key that is not there the serial is ``None`` and the sealed
+    part ``nobody``, by the same steps.
+    """
     row = db.execute(
-        "SELECT k.serial, k.sealed FROM product_key k JOIN product p ON p.slug = k.product WHERE k.serial = ? AND p.name = ?"
-        " UNION ALL SELECT NULL, ? LIMIT 1",
-        (serial, product, nobody),
+        "SELECT p.terms, k.serial, coalesce(k.sealed, ?) FROM product p"
+        " LEFT JOIN product_key k ON k.serial = ? AND k.product = p.slug WHERE p.name = ?",
+        (nobody, serial, product),
     ).fetchone()
-    return row[0], row[1]
+    return (None, None, nobody) if row is None else tuple(row)
 
 
 def key_of(row: Row) -> Key:
@@ -82,10 +87,11 @@ def consider(
 def _consider(
     db: Connection, row: Row, request: Request, thumbprint: str, terms: Terms, *, new_activation: str, now: int
 ) -> Grant | Refused:
-    wanted = " OR ".join(["(pair = ? AND tag = ?)"] * len(request.pairs)) or "0"
+    # A look-up in the primary key for each pair; a list of conditions would be answered by reading all the key's seats.
+    wanted = list(request.pairs.items()) or [("", "")]
     owners = db.execute(
-        f"SELECT DISTINCT activation FROM seat_pair WHERE serial = ? AND scheme = ? AND ({wanted})",  # noqa: S608 (marks only)
-        (request.serial, request.scheme, *(text for pair in request.pairs.items() for text in pair)),
+        " UNION ".join([_OWNER] * len(wanted)),
+        (request.serial, request.scheme, *(text for pair in wanted for text in pair)),
     ).fetchall()
     mine = db.execute(
         "SELECT activation FROM installation WHERE serial = ? AND thumbprint = ?", (request.serial, thumbprint)
@@ -147,7 +153,8 @@ def record(
         )
     else:
         seat = db.execute(
-            "UPDATE activation SET evidence = ? WHERE serial = ? AND id = ? RETURNING seat",
+            "UPDATE activation SET evidence = CASE evidence WHEN 'strong' THEN evidence ELSE ? END"
+            " WHERE serial = ? AND id = ? RETURNING seat",
             (decision.evidence, request.serial, decision.activation),
         ).fetchone()["seat"]
     # 4.
@@ -245,8 +252,9 @@ def end_activation(db: Connection, serial: int, activation: str, by: str, now: i
     return True
 
 
-def keep_signature(db: Connection, serial: int, request: str, signature: bytes) -> None:
-    db.execute("UPDATE intent SET signature = ? WHERE serial = ? AND request = ?", (signature, serial, request))
+def keep_signatures(db: Connection, made: Sequence[tuple[bytes, int, str]]) -> None:
+    """Keep signatures with their decisions: signature, serial and request of each."""
+    db.executemany("UPDATE intent SET signature = ? WHERE serial = ? AND request = ?", made)
 
 
 def open_intents(db: Connection, limit: int = 1000) -> list[Intent]:
@@ -263,6 +271,7 @@ def write_audit(
     )
 
 
+_OWNER = "SELECT activation FROM seat_pair WHERE serial = ?1 AND scheme = ?2 AND pair = ? AND tag = ?"
 _INTENT = (
     "SELECT i.serial, i.request, i.activation, i.how, i.kid, i.payload, i.signature, k.seats_used, k.seat_limit, a.seat"
     " FROM intent i JOIN product_key k ON k.serial = i.serial"

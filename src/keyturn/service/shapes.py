@@ -1,7 +1,7 @@
 """The types of the HTTP interface: what is read from it, what it answers, and (``openapi``) how it is described.
 
 One declaration does all three. Requests with unknown members are refused; of an answer only what is declared here leaves
-the service. Signed documents are never read with these types: their codec is ``core.jws``.
+the service. Signed documents are never read with these types, only described: their codec is ``core.jws``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ Address = Annotated[
 ]
 Channel = Literal["retail", "mak", "host", "client"]
 Mode = Literal["enforce", "warn", "advise"]
+First = Annotated[int, Meta(ge=1, le=1)]  # The version of a document.
+How = Literal["new", "same", "moved"]
+Digest = Annotated[str, Meta(min_length=1, max_length=64, description="base64url, without padding.")]
+Seconds = Annotated[int, Meta(ge=0, description="NumericDate: seconds since 1970, in UTC.")]
 
 
 class Asked(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -281,10 +285,50 @@ class Directory(Answer):
 
 
 class Seat(Answer):
-    how: str
+    how: How
     number: int
     used: int
     limit: int
+
+
+class RequestClaims(Struct, kw_only=True):
+    """What a request says: claims of a JWS of type `keyturn-request+jwt`, signed with the key that its header carries."""
+
+    v: First
+    product: Annotated[str, Meta(description="The product's name: `product` of its product file.")]
+    test: bool
+    product_id: Annotated[str, Meta(max_length=200)]
+    serial: Serial
+    key_proof: Annotated[Digest, Meta(description="HMAC with K of product, serial, key thumbprint and nonce.")]
+    installation: Annotated[Identifier, Meta(description="A random UUID, made once on this computer.")]
+    nonce: Annotated[Digest, Meta(description="Random, another one in every request.")]
+    iat: Seconds
+    scheme: Annotated[int, Meta(description="Version of the hardware scheme: 1.")]
+    pairs: Annotated[dict[str, dict[str, str]], Meta(description="By scheme: hardware pairs; none is weak evidence.")]
+    tags: dict[str, str]
+    commitment: Annotated[Digest, Meta(description="SHA-256 of a salt and the hardware baseline.")]
+    facts: dict[str, str | dict[str, str]]
+    state: Annotated[int, Meta(ge=0, le=6)]
+    bundle: Annotated[int, Meta(ge=0, description="Number of the newest trust bundle that is known.")]
+    previous: str | None = None
+    activation: str | None = None
+    vm: str | None = None
+    container: str | None = None
+    ephemeral: bool = False
+    allow_ephemeral: bool = False
+
+
+class ReleaseClaims(Struct, kw_only=True):
+    """What a release says: claims of a JWS of type `keyturn-release+jwt`, signed as a request is."""
+
+    v: First
+    product: str
+    test: bool
+    serial: Serial
+    activation: Identifier
+    installation: Identifier
+    certificate: Annotated[Digest, Meta(description="SHA-256 of the certificate that ends.")]
+    iat: Seconds
 
 
 class Certified(Answer):
@@ -310,8 +354,8 @@ class Considered(Answer):
     """What a request would get; no seat was taken."""
 
     v: int
-    how: str
-    evidence: str
+    how: How
+    evidence: Literal["strong", "weak"]
     seats_used: int
     seats_limit: int
     server_time: int

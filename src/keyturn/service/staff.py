@@ -15,8 +15,7 @@ from keyturn.core.terms import MODES, WEAK, Terms
 from keyturn.edge import files
 from keyturn.edge.terminal import Call, pass_call
 from keyturn.service.context import ServiceVerbs, desk
-from keyturn.service.desk import every
-from keyturn.service.tables import lines, table
+from keyturn.service.tables import show, show_all
 
 
 @click.group(cls=ServiceVerbs)
@@ -41,9 +40,7 @@ def org_create(call: Call, name: str, title: str | None) -> None:
 @pass_call
 def org_list(call: Call) -> None:
     """List organizations with their keys and seats."""
-    with desk(call) as d:
-        found = every(d.organizations, "organizations")
-    call.emit({"organizations": found}, table(found, ("name", "title", "keys", "seats_used", "seats_limit")))
+    show_all(call, "organizations", lambda d: d.organizations, ("name", "title", "keys", "seats_used", "seats_limit"))
 
 
 @org.command("show")
@@ -51,9 +48,7 @@ def org_list(call: Call) -> None:
 @pass_call
 def org_show(call: Call, name: str) -> None:
     """Show one organization."""
-    with desk(call) as d:
-        found = d.organization(name)
-    call.emit(found, lines(found))
+    show(call, lambda d: d.organization(name))
 
 
 @click.group(cls=ServiceVerbs)
@@ -143,12 +138,12 @@ def _editions(editions: tuple[str, ...], features: tuple[str, ...]) -> dict[str,
 
 @product.command("set")
 @click.argument("slug")
-@click.option("--name")
-@click.option("--grace", type=click.IntRange(0, 3650), metavar="DAYS")
-@click.option("--terms", "terms_url", metavar="URL")
-@click.option("--threshold", type=click.IntRange(1))
-@click.option("--weak", type=click.Choice(WEAK))
-@click.option("--mode", type=click.Choice(MODES))
+@click.option("--name", help="What customers read.")
+@click.option("--grace", type=click.IntRange(0, 3650), metavar="DAYS", help="Full function without activation.")
+@click.option("--terms", "terms_url", metavar="URL", help="Where the license terms are.")
+@click.option("--threshold", type=click.IntRange(1), help="Computers before an activation host serves.")
+@click.option("--weak", type=click.Choice(WEAK), help="What computers without hardware identity get.")
+@click.option("--mode", type=click.Choice(MODES), help="When the grace is over: enforce, warn or advise.")
 @pass_call
 def product_set(call: Call, slug: str, **options: Any) -> None:
     """Change a product; export its file again, so that customers' computers learn of it."""
@@ -156,18 +151,14 @@ def product_set(call: Call, slug: str, **options: Any) -> None:
     changes = {names.get(key, key): value for key, value in options.items() if value is not None}
     if not changes:
         raise KeyturnError("usage", "nothing to change was given")
-    with desk(call) as d:
-        found = d.change_product(slug, changes)
-    call.emit(found, lines(found))
+    show(call, lambda d: d.change_product(slug, changes))
 
 
 @product.command("list")
 @pass_call
 def product_list(call: Call) -> None:
     """List products."""
-    with desk(call) as d:
-        found = every(d.products, "products")
-    call.emit({"products": found}, table(found, ("slug", "name", "test", "mode", "keys", "seats_used")))
+    show_all(call, "products", lambda d: d.products, ("slug", "name", "test", "mode", "keys", "seats_used"))
 
 
 @product.command("show")
@@ -175,14 +166,12 @@ def product_list(call: Call) -> None:
 @pass_call
 def product_show(call: Call, slug: str) -> None:
     """Show one product."""
-    with desk(call) as d:
-        found = d.product(slug)
-    call.emit(found, lines(found))
+    show(call, lambda d: d.product(slug))
 
 
 @product.command("export")
 @click.argument("slug")
-@click.option("-o", "--output", required=True, metavar="F.ktproduct")
+@click.option("-o", "--output", required=True, metavar="F.ktproduct", help="The file to write.")
 @pass_call
 def product_export(call: Call, slug: str, output: str) -> None:
     """Write the signed product file that ships with the product."""

@@ -15,8 +15,8 @@ from keyturn.core.model import Channel
 from keyturn.edge import files
 from keyturn.edge.terminal import Call, pass_call
 from keyturn.service.context import ServiceVerb, ServiceVerbs, desk
-from keyturn.service.desk import MAX_COUNT, Order, every
-from keyturn.service.tables import lines, table
+from keyturn.service.desk import MAX_COUNT, Desk, Item, Order, every
+from keyturn.service.tables import lines, show, show_all
 
 
 @click.group(cls=ServiceVerbs)
@@ -30,6 +30,7 @@ def key() -> None:
     type=click.Choice([c.value for c in Channel if c is not Channel.OEM]),
     default="retail",
     show_default=True,
+    help="Which kind of key: retail is for one computer, mak for an organization's.",
 )
 @click.option("--org", metavar="O", help="The organization (needed for mak).")
 @click.option("--edition", metavar="E", help="The edition (default: the product's first).")
@@ -81,12 +82,8 @@ def _keys_file(keys: list[dict[str, Any]], suffix: str) -> bytes:
 @pass_call
 def key_list(call: Call) -> None:
     """List keys by their public part (of --product, or all)."""
-    with desk(call) as d:
-        found = every(d.keys, "keys", product=call.product)
-    call.emit(
-        {"keys": found},
-        table(found, ("product_id", "partial_key", "organization", "edition", "used", "limit", "blocked")),
-    )
+    columns = ("product_id", "partial_key", "organization", "edition", "used", "limit", "blocked")
+    show_all(call, "keys", lambda d: d.keys, columns, product=call.product)
 
 
 @key.command("show")
@@ -94,24 +91,20 @@ def key_list(call: Call) -> None:
 @pass_call
 def key_show(call: Call, serial: int) -> None:
     """Show one key and its activations."""
-    with desk(call) as d:
-        found = {**d.key(serial), "activations": every(d.activations, "activations", serial=serial)}
-    call.emit(found, lines(found))
+    show(call, lambda d: {**d.key(serial), "activations": every(d.activations, "activations", serial=serial)})
 
 
 @key.command("set")
 @click.argument("serial", type=int)
-@click.option("--limit", type=click.IntRange(1))
-@click.option("--note")
+@click.option("--limit", type=click.IntRange(1), help="Seats per key.")
+@click.option("--note", help="A remark for your staff.")
 @pass_call
 def key_set(call: Call, serial: int, limit: int | None, note: str | None) -> None:
     """Change a key's seats or note."""
     changes = {name: value for name, value in (("limit", limit), ("note", note)) if value is not None}
     if not changes:
         raise KeyturnError("usage", "nothing to change was given")
-    with desk(call) as d:
-        found = d.change_key(serial, changes)
-    call.emit(found, lines(found))
+    show(call, lambda d: d.change_key(serial, changes))
 
 
 @key.command("block")
@@ -119,7 +112,7 @@ def key_set(call: Call, serial: int, limit: int | None, note: str | None) -> Non
 @pass_call
 def key_block(call: Call, serial: int) -> None:
     """Block a key: no new activation. Activated computers stay as they are."""
-    _block(call, serial, True)
+    show(call, lambda d: d.block_key(serial, True))
 
 
 @key.command("unblock")
@@ -127,13 +120,7 @@ def key_block(call: Call, serial: int) -> None:
 @pass_call
 def key_unblock(call: Call, serial: int) -> None:
     """Take a block back."""
-    _block(call, serial, False)
-
-
-def _block(call: Call, serial: int, blocked: bool) -> None:
-    with desk(call) as d:
-        found = d.block_key(serial, blocked)
-    call.emit(found, lines(found))
+    show(call, lambda d: d.block_key(serial, False))
 
 
 @click.group(cls=ServiceVerbs)
@@ -146,12 +133,8 @@ def activation() -> None:
 @pass_call
 def activation_list(call: Call, serial: int | None) -> None:
     """List activations, oldest first."""
-    with desk(call) as d:
-        found = every(d.activations, "activations", serial=serial)
-    call.emit(
-        {"activations": found},
-        table(found, ("activation_id", "product_id", "seat", "evidence", "activated_at", "ended_by")),
-    )
+    columns = ("activation_id", "product_id", "seat", "evidence", "activated_at", "ended_by")
+    show_all(call, "activations", lambda d: d.activations, columns, serial=serial)
 
 
 @activation.command("show")
@@ -159,9 +142,7 @@ def activation_list(call: Call, serial: int | None) -> None:
 @pass_call
 def activation_show(call: Call, identifier: str) -> None:
     """Show one activation."""
-    with desk(call) as d:
-        found = d.activation(identifier)
-    call.emit(found, lines(found))
+    show(call, lambda d: d.activation(identifier))
 
 
 @activation.command("reclaim")
@@ -169,11 +150,13 @@ def activation_show(call: Call, identifier: str) -> None:
 @pass_call
 def activation_reclaim(call: Call, identifier: str) -> None:
     """Take a seat back, for a computer that is lost. A certificate already issued stays valid offline."""
-    with desk(call) as d:
+
+    def reclaim(d: Desk) -> Item:
         before = d.activation(identifier)
         call.confirm(f"1 seat of {before['product_id']} is taken back from {before['installations']} installation(s).")
-        found = d.reclaim(identifier)
-    call.emit(found, lines(found))
+        return d.reclaim(identifier)
+
+    show(call, reclaim)
 
 
 @click.command(cls=ServiceVerb)

@@ -1,0 +1,127 @@
+"""The unit under a real systemd, in seconds: ``make unit``, as root, with systemd-nspawn (Debian: systemd-container).
+
+A computer that consists of this one's ``/usr`` and nothing else boots in a container with a network of its own. On it the
+service is installed by ``keyturn service install``, started by systemd in its whole sandbox (the filter of system calls
+too, which ``test_install.py`` cannot show), asked over ports 443 and 80, given a certificate of its own by a drop-in, and
+stopped. Everything goes with the container. Needs the system's Python to be of the version that made ``.venv``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src"
+PACKAGES = Path(sysconfig.get_path("purelib"))
+PATIENCE = 120
+
+STORY = """\
+set -eux
+export PATH=/opt/keyturn/bin:/usr/sbin:/usr/bin HOME=/root
+printf '127.0.0.1 localhost\\n::1 localhost\\n' > /etc/hosts
+keyturn service install
+test "$(keyturn service install --json | grep -c '"changed": false')" = 1
+keyturn service init --publisher Acme --url https://localhost --probe-url http://localhost/probe
+keyturn service product create paintbox
+keyturn service product export paintbox -o /root/paintbox.ktproduct
+keyturn service key mint --product paintbox -o /root/key.txt
+started() {  # The unit is started when its program runs, and ready when that says so.
+    systemctl start keyturn-service
+    journalctl --follow --lines all --output cat --since "$1" -u keyturn-service | grep -m 1 '"event": "ready"'
+}
+started -1min
+process=$(systemctl show --property MainPID --value keyturn-service)
+grep -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' /proc/$process/status
+test "$(stat --format %a /proc/$process/root/var/lib/keyturn-service/root)" = 0
+test "$(stat --format %U:%a /var/lib/keyturn-service/root)" = root:700
+grep ' / .* ro,' /proc/$process/mounts
+grep ' /var/lib/keyturn-service .* rw,' /proc/$process/mounts
+keyturn --home /root/c activate - --product-file /root/paintbox.ktproduct --yes --allow-ephemeral < /root/key.txt
+keyturn --home /root/c status --check licensed
+keyturn service config set rate_key 60/6000
+test "$(stat --format %U:%a /var/lib/keyturn-service/service.toml)" = keyturn:600
+systemctl stop keyturn-service
+systemctl show --property Result --property ExecMainStatus keyturn-service
+mkdir -m 700 /etc/own
+mv /var/lib/keyturn-service/tls/cert.pem /var/lib/keyturn-service/tls/key.pem /etc/own
+chown -R root:root /etc/own
+mkdir /etc/systemd/system/keyturn-service.service.d
+cat > /etc/systemd/system/keyturn-service.service.d/own.conf <<'END'
+[Service]
+LoadCredential=cert.pem:/etc/own/cert.pem
+LoadCredential=key.pem:/etc/own/key.pem
+ExecStart=
+ExecStart=/opt/keyturn/bin/keyturn service run --home /var/lib/keyturn-service --listen [::]:443 --probe-listen [::]:80 \
+--tls-cert ${CREDENTIALS_DIRECTORY}/cert.pem --tls-key ${CREDENTIALS_DIRECTORY}/key.pem --json
+END
+systemctl daemon-reload
+since=$(date '+%F %T.%6N')
+started "$since"
+keyturn --home /root/c deactivate --yes
+systemctl stop keyturn-service
+test "$(systemctl show --property Result --value keyturn-service)" = success
+systemd-analyze security keyturn-service --no-pager | tail -1
+echo ENDED WELL
+"""
+UNIT = """\
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /opt/story/story.sh
+ExecStopPost=/bin/systemctl poweroff --force
+StandardOutput=file:/opt/story/log
+StandardError=inherit
+"""
+
+
+def program(folder: Path) -> Path:
+    """An environment as a person makes it below /opt, with this tree's source and packages on its path."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    packages = folder / "lib" / version / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "keyturn.pth").write_text("/opt/source\n/opt/packages\n")
+    (folder / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").symlink_to(f"/usr/bin/{version}")
+    script = folder / "bin" / "keyturn"
+    script.write_text("#!/opt/keyturn/bin/python\nimport sys\nfrom keyturn.cli import main\nsys.exit(main())\n")
+    script.chmod(0o755)
+    return folder
+
+
+def boot(folder: Path) -> str:
+    """Boot, tell the story, power off; the result is what was said on the way."""
+    folder.chmod(0o755)
+    story = folder / "story"
+    story.mkdir()
+    (story / "story.sh").write_text(STORY)
+    (folder / "story.service").write_text(UNIT)
+    binds = {
+        program(folder / "keyturn"): "/opt/keyturn", SOURCE: "/opt/source", PACKAGES: "/opt/packages",
+        folder / "story.service": "/etc/systemd/system/story.service",
+    }  # fmt: skip
+    done = subprocess.run(
+        [
+            "timeout", "--kill-after=10", str(PATIENCE), "systemd-nspawn", "--directory=/", "--volatile=yes",
+            "--boot", "--private-network", "--register=no", "--keep-unit", f"--bind={story}:/opt/story",
+            *(f"--bind-ro={source}:{place}" for source, place in binds.items()),
+            # Nobody to ask, and no network to wait for.
+            "systemd.firstboot=off", "systemd.mask=systemd-networkd-wait-online.service", "systemd.unit=story.service",
+        ],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    log = story / "log"
+    return log.read_text() if log.exists() else done.stdout + done.stderr
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        said = boot(Path(folder))
+    print(said)
+    return 0 if said.rstrip().endswith("ENDED WELL") else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

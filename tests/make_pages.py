@@ -1,0 +1,278 @@
+"""Make the pages of ``docs/`` that repeat what the program knows: ``python tests/make_pages.py DIRECTORY``.
+
+``test_docs.py`` makes them elsewhere and compares them with the committed ones. The man pages are made by ``make_man.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from command_tree import Command, Option, commands, common, far
+from keyturn.client import views
+from keyturn.core import license
+from keyturn.core.errors import CATALOGUE, Entry
+from keyturn.edge.metrics import Metrics
+from keyturn.edge.web import PUBLIC, Route
+from keyturn.service import openapi
+from keyturn.service.admin import Gatekeeper
+from keyturn.service.app import routes
+from keyturn.service.tokens import RIGHTS, ROLES
+from keyturn.testing import World
+
+DOCS = Path(__file__).parents[1] / "docs"
+MARK = "<!-- Made by tests/make_pages.py (make pages): change the program, not this page. -->"
+EXITS = {
+    0: "done",
+    1: "the answer is no",
+    2: "the command cannot be carried out as it stands",
+    3: "somebody cannot be reached",
+    4: "what was given is broken",
+    5: "it could be done, but must not be",
+    6: "a fault",
+}
+# Addresses that the OpenAPI document leaves out.
+SUMMARIES = {
+    "/metrics": "Figures in the text format of Prometheus",
+    "/v1/openapi.json": "The OpenAPI 3.1 description",
+    "/docs": "The description for people",
+}
+
+
+ERRORS = f"""# Error codes
+
+{MARK}
+
+Every "no" and every fault of Keyturn has a code that is never renamed. `keyturn explain CODE` is the short
+form of this page. A command prints the code, what happened, what to do, and a reference such as `KT-7Q2F-91XM`, which the
+publisher's staff can look up (`keyturn service find`). With `--json` it is one object on stdout:
+
+```json
+{{"error": {{"code": "limit_reached", "title": "…", "detail": "…", "remedy": "…",
+           "reference": "KT-7Q2F-91XM", "retry_after": null}}}}
+```
+
+The service answers with the same members as `application/problem+json` and the HTTP status given here. The exit
+status of a command is the code's family:
+"""
+REASONS = """
+## Reasons
+
+`keyturn status` exits with 0 and says in `reason` why a product is not licensed, or soon will not be:
+
+| reason | means | what to do |
+|---|---|---|"""
+COMMANDS = f"""# Commands
+
+{MARK}
+
+`keyturn VERB` is for the person at a computer, `keyturn service VERB` for the publisher. `--help` after any of them
+says the same as this page, and `make man` makes man pages of it. Data goes to stdout, everything else to stderr;
+[error codes](errors.md) lists the exit statuses, [settings](settings.md) the environment.
+
+These options stand before or after every verb:
+"""
+SERVICE = """
+## The service
+
+Every verb below `keyturn service` takes these as well; verbs that work in the service's own home only say so:
+"""
+ROUTES = f"""# Addresses of the service
+
+{MARK}
+
+The authorization table: nothing else is answered, and each line names who may. *Everybody* means that no token is
+asked for: what a client sends is a signed document, which proves who speaks ([protocol](protocol.md)). Roles are
+those of [tokens](admin-api.md#tokens). `HEAD` is answered like `GET`, `OPTIONS` with the methods of the address.
+`GET /probe` is on a listener of its own (`--probe-listen`), in plain HTTP, for everybody.
+
+| address | what for | who |
+|---|---|---|"""
+SENT = f"""# What leaves a computer
+
+{MARK}
+
+Everything that a client sends, and everything that a service keeps. The declaration is `privacy.toml`; a test fails on
+any field on the wire, in the database or in the log that is not in it. `keyturn disclose` shows the very request that
+`keyturn activate` then sends, `keyturn disclose --sent` every byte that was sent and received.
+
+Never sent: a name, an address, an e-mail address, the name of a user or a computer, a serial number or a MAC address,
+the product key. No IP address is stored with an activation or written to a log.
+
+Unless a line says otherwise: legal basis {{basis}} (GDPR); kept {{retention}}; read by {{readers}}. *May be withheld*
+means that an organization's policy, which comes with a later version, can leave it out.
+"""
+KEPT = """
+## What the service keeps
+
+Column by column of its database.
+
+| table | column | what |
+|---|---|---|"""
+LOGGED = """
+## What the service writes to its log
+
+| field | what |
+|---|---|"""
+
+
+# Errors.
+
+
+def errors_page(entries: Sequence[Entry], notes: Mapping[str, str]) -> str:
+    """Every code of the catalogue, by exit status, and the reasons that ``status`` gives.
+
+    Raises: ValueError for a note about a code that is not there.
+    """
+    unknown = notes.keys() - {entry.code for entry in entries}
+    if unknown:
+        raise ValueError(f"docs/errors.toml speaks of {', '.join(sorted(unknown))}, which the catalogue does not know")
+    lines = [ERRORS, *(f"- **{number}**: {meaning}" for number, meaning in EXITS.items())]
+    for number, meaning in EXITS.items():
+        family = [entry for entry in entries if entry.exit == number]
+        if family:
+            lines += ["", f"## Exit {number}: {meaning}"]
+        for entry in family:
+            note = notes.get(entry.code, "").strip()
+            lines += ["", f"### `{entry.code}`", "", f"{entry.title}.", "", f"*What to do:* {entry.remedy}"]
+            lines += ["", note] if note else []
+            lines += ["", f"*HTTP status:* {entry.status}"]
+    return "\n".join([*lines, REASONS, *_reasons(), ""])
+
+
+def _reasons() -> Iterator[str]:
+    for reason, means in views._REASONS.items():
+        entry = CATALOGUE.get(reason)
+        remedy = license._REMEDIES.get(reason) or (entry.remedy if entry else None)
+        assert remedy, f"the reason {reason} has no remedy"
+        yield f"| `{reason}` | {means} | {remedy} |"
+
+
+# Commands.
+
+
+def commands_page(every: Sequence[Command]) -> str:
+    """Every command with its options, the client's first."""
+    client = [command for command in every if command.words[1:2] != ("service",)]
+    service = [command for command in every if command.words[1:2] == ("service",)]
+    return "\n".join([
+        COMMANDS, *(_item(option) for option in common()), "", "## The client",
+        *(line for command in client for line in _section(command)),
+        SERVICE, *(_item(option) for option in far()), *(line for command in service for line in _section(command)), "",
+    ])  # fmt: skip
+
+
+def _section(command: Command) -> Iterator[str]:
+    yield from ("", f"### `{command.name}`", "", "```", command.usage, "```")
+    for paragraph in command.help:
+        yield ""
+        yield from ("```", paragraph, "```") if "\n" in paragraph else (paragraph,)
+    if command.commands:
+        links = (f"[`{name}`](#{'-'.join([*command.words, name])})" for name in command.commands)
+        yield from ("", f"Verbs: {', '.join(links)}.")
+    own = [] if command.words == ("keyturn", "service") else command.options
+    if own:
+        yield from ("", *(_item(option) for option in own))
+
+
+def _item(option: Option) -> str:
+    return f"- {term(option)}: {meaning(option)}"
+
+
+def term(option: Option) -> str:
+    """The option as it is typed: ``-o F``, ``--output F``."""
+    return ", ".join(f"`{name} {option.value}`" if option.value else f"`{name}`" for name in option.names)
+
+
+def meaning(option: Option) -> str:
+    """What it does, and what there is to know beside."""
+    more = ["Required."] if option.required else []
+    more += ["May be given several times."] if option.repeatable else []
+    more += [f"Default: `{option.default}`."] if option.default is not None else []
+    more += [f"Environment: {', '.join(f'`{name}`' for name in option.environment)}."] if option.environment else []
+    return " ".join([option.help, *more])
+
+
+# The service's addresses.
+
+
+def routes_page(table: Sequence[Route], described: Mapping[str, Any]) -> str:
+    """The authorization table: every address, who may use it, what it is for. Raises: KeyError for one without a summary."""
+
+    def line(route: Route) -> str:
+        return f"| `{route.method} {route.path}` | {summary(route, described)} | {who(route)} |"
+
+    return "\n".join([ROUTES, *(line(route) for route in table), ""])
+
+
+def summary(route: Route, described: Mapping[str, Any]) -> str:
+    operation = described["paths"].get(route.path, {}).get(route.method.lower())
+    return str(operation["summary"]) if operation else SUMMARIES[route.path]
+
+
+def who(route: Route) -> str:
+    return "everybody" if route.access == PUBLIC else ", ".join(role for role in ROLES if role in RIGHTS[route.access])
+
+
+def service_routes() -> tuple[list[Route], dict[str, Any]]:
+    """The table of a real service, and its description."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        try:
+            service = world.publisher.service
+            return routes(service, Gatekeeper(service), Metrics()), openapi.document("", "")
+        finally:
+            world.close()
+
+
+# What leaves a computer.
+
+
+def sent_page(declared: Mapping[str, Any]) -> str:
+    """The declaration ``privacy.toml`` for readers."""
+    usual = declared["defaults"]
+    lines = [SENT.format(**usual).rstrip("\n")]
+    for section, title in (
+        ("facts", "Facts about the computer"),
+        ("request", "The rest of a request"),
+        ("release", "A return"),
+    ):
+        lines += ["", f"## {title}", "", "| field | what | what for | may be withheld |", "|---|---|---|---|"]
+        for name, about in declared[section].items():
+            more = [f"{key}: {about[key]}" for key in ("basis", "retention", "readers") if key in about]
+            withheld = "yes" if about.get("withholdable", usual["withholdable"]) else "no"
+            lines.append(f"| `{name}` | {about['title']} | {'; '.join([about['purpose'], *more])} | {withheld} |")
+    tables = declared["tables"].items()
+    lines += [
+        KEPT,
+        *(f"| `{table}` | `{column}` | {told} |" for table, columns in tables for column, told in columns.items()),
+    ]
+    lines += [LOGGED, *(f"| `{name}` | {told} |" for name, told in declared["log"].items())]
+    return "\n".join([*lines, ""])
+
+
+def pages() -> dict[str, str]:
+    """Every page by the name of its file."""
+    notes = tomllib.loads((DOCS / "errors.toml").read_text("utf-8"))
+    declared = tomllib.loads((resources.files("keyturn") / "privacy.toml").read_text("utf-8"))
+    return {
+        "commands.md": commands_page(commands()),
+        "errors.md": errors_page(list(CATALOGUE.values()), notes),
+        "routes.md": routes_page(*service_routes()),
+        "what-is-sent.md": sent_page(declared),
+    }
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (folder / name).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
