@@ -18,7 +18,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help dev demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid chaos faults forge hostile wheel lock clean
+.PHONY: help dev demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid show-keys chaos faults forge hostile in-time wheel client-bundle lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -94,6 +94,9 @@ show-online: $(STAMP) node ## walk the list "activate this computer online" agai
 show-solid: $(STAMP) ## walk the list "solid" against the real programs: kills, faults, forgeries, attacks (SHOW='--only WORD')
 	$(PY) tests/show_solid.py $(SHOW)
 
+show-keys: $(STAMP) ## walk the list "keys and platforms for the long run": roots, theft, other days, signers, Windows and macOS
+	$(PY) tests/show_keys.py $(SHOW)
+
 BUDGET ?= 3m
 chaos: $(STAMP) ## kill storms against the real service (BUDGET=20m SEED=...)
 	$(PY) tests/chaos.py --budget $(BUDGET) $(if $(SEED),--seed $(SEED))
@@ -107,8 +110,14 @@ forge: $(STAMP) ## forged answers against the client's verifier (N=1000000 SEED=
 hostile: $(STAMP) ## hostile requests against the real service over TLS
 	$(PY) tests/hostile.py $(if $(SEED),--seed $(SEED))
 
+in-time: $(STAMP) ## the whole suite on other days: +90 d, +1 y, +10 y, leap day, 2038, 2100 (MOMENT=+10y; needs gcc)
+	$(PY) tests/in_time.py $(if $(MOMENT),--moment $(MOMENT))
+
 wheel: $(STAMP) ## build the wheel into dist/
 	$(PY) -m build --wheel --no-isolation --outdir dist .
+
+client-bundle: $(STAMP) ## the client as one folder that needs no Python, in build/client
+	$(PY) tests/make_bundle.py build/client
 
 # dev.txt holds every extra, so it leads and the others follow it. Newer releases: make lock LOCK_FLAGS=--upgrade
 PINS = $(PY) -m uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \

@@ -19,14 +19,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from measure import client, service
+from measure import bundle, client, rotation, service, signers
 from measure.rows import Row, page, table
 
 PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "activations": service.activations,
     "minting": service.minting,
+    "rotation": rotation.rotation,
+    "signers": signers.everything,
     "check": client.license_check,
     "start": client.cold_start,
+    "bundle": bundle.bundle_start,
 }
 
 

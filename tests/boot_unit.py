@@ -2,8 +2,8 @@
 
 A computer that consists of this one's ``/usr`` and nothing else boots in a container with a network of its own. On it the
 service is installed by ``keyturn service install``, started by systemd in its whole sandbox (the filter of system calls
-too, which ``test_install.py`` cannot show), asked over ports 443 and 80, given a certificate of its own by a drop-in, and
-stopped. Everything goes with the container. Needs the system's Python to be of the version that made ``.venv``.
+too, which ``test_install.py`` cannot show), asked over ports 443 and 80, given a certificate of its own by a drop-in, given its issuing keys' passphrase as an encrypted
+credential, put onto a token (with SoftHSM, if that is here), and stopped. Everything goes with the container. Needs the system's Python to be of the version that made ``.venv``.
 """
 
 from __future__ import annotations
@@ -63,6 +63,44 @@ started "$since"
 keyturn --home /root/c deactivate --yes
 systemctl stop keyturn-service
 test "$(systemctl show --property Result --value keyturn-service)" = success
+# The issuing keys encrypted, their passphrase an encrypted credential; then on a token, with a PIN that is wrong first.
+drop=/etc/systemd/system/keyturn-service.service.d
+sealed() {  # A secret that only this computer's systemd opens.
+    printf %s "$2" | systemd-creds encrypt --with-key=host --name="$1" - "/etc/own/$1"
+    printf '[Service]\nLoadCredentialEncrypted=%s:/etc/own/%s\n' "$1" "$1" > "$drop/$1.conf"
+    systemctl daemon-reload
+}
+as_service() { setpriv --reuid keyturn --regid keyturn --init-groups env KEYTURN_HOME=/var/lib/keyturn-service "$@"; }
+printf 'correct horse battery staple' | install -m 600 -o keyturn /dev/stdin /run/passphrase
+as_service KEYTURN_SERVICE_PASSPHRASE_FILE=/run/passphrase keyturn service issuing-key store --signer encrypted-file
+sealed keyturn-passphrase 'correct horse battery staple'
+since=$(date '+%F %T.%6N')
+started "$since"
+keyturn --home /root/d activate - --product-file /root/paintbox.ktproduct --yes --allow-ephemeral < /root/key.txt
+systemctl stop keyturn-service
+if test -e /usr/lib/softhsm/libsofthsm2.so; then
+    install -d -o keyturn -m 700 /var/lib/softhsm /var/lib/softhsm/tokens
+    mkdir -p /etc/softhsm
+    printf 'directories.tokendir = /var/lib/softhsm/tokens\n' > /etc/softhsm/softhsm2.conf
+    as_service softhsm2-util --init-token --free --label keyturn --pin 1234 --so-pin 12345678
+    printf 1234 | install -m 600 -o keyturn /dev/stdin /run/pin
+    keyturn service config set pkcs11_module /usr/lib/softhsm/libsofthsm2.so
+    as_service KEYTURN_SERVICE_PASSPHRASE_FILE=/run/passphrase KEYTURN_SERVICE_PIN_FILE=/run/pin \
+        keyturn service issuing-key store --signer pkcs11 --yes
+    printf '[Service]\nReadWritePaths=/var/lib/softhsm\n' > $drop/token.conf
+    sealed keyturn-pin 9999
+    systemctl start keyturn-service
+    (set +x; until systemctl is-failed --quiet keyturn-service; do sleep 0.1; done)  # It ends by itself.
+    test "$(systemctl show --property ExecMainStatus --value keyturn-service)" = 5
+    test "$(systemctl show --property NRestarts --value keyturn-service)" = 0
+    sealed keyturn-pin 1234
+    since=$(date '+%F %T.%6N')
+    started "$since"
+    keyturn --home /root/d deactivate --yes
+    keyturn --home /root/e activate - --product-file /root/paintbox.ktproduct --yes --allow-ephemeral < /root/key.txt
+    systemctl stop keyturn-service
+    test "$(systemctl show --property Result --value keyturn-service)" = success
+fi
 systemd-analyze security keyturn-service --no-pager | tail -1
 echo ENDED WELL
 """

@@ -27,6 +27,7 @@ _REMEDIES = {
     "jose": "npm, a network, then `make node`",
     "root": "run it as root",
     "node": "install Node.js",
+    "softhsm2-util": "install SoftHSM 2 (Debian: softhsm2)",
 }
 
 pytest_plugins = ["worlds"]

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keyturn.core import hardware, jws, productkey, trust
+from keyturn.core import hardware, jws, merkle, productkey, trust
 from keyturn.core.documents import Certificate, ProductFile, Record, Release, Request
 from keyturn.core.hardware import Reading
 from keyturn.core.jws import Kind
@@ -251,13 +251,45 @@ def documents(world: World) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def revocation(world: World) -> dict[str, Any]:
+    """Bundle 4 revokes the first issuing key: five honest certificates with their proofs, and one that is a thief's."""
+    request = request_of(world, world.product)
+    token = world.own(Kind.REQUEST, request.claims())
+
+    def certified(day: int, edition: str = "pro") -> str:
+        claims = certificate_of(world, request, token, T0 + day * DAY)._replace(edition=edition).claims()
+        return jws.sign(Kind.CERTIFICATE, claims, world.issuer.public, world.issuer.sign)
+
+    honest = [certified(day) for day in range(11, 16)]
+    tree = merkle.tree([trust.leaf(text) for text in honest])
+    keys = [world._issuing(world.next, "issue", T0 + 75 * DAY), world._issuing(world.tester, "test", T0)]
+    several = world.roots[1:]
+    claims = trust.bundle_claims(
+        publisher="Vector Ink", number=4, previous=world.chain.newest.digest, issued_at=T0 + 80 * DAY, threshold=2,
+        roots=[root.public for root in several], keys=keys,
+        revoked=[trust.Revocation(world.issuer.kid, tree.size, tree.root)],
+    )  # fmt: skip
+    return {
+        "provenance": PROVENANCE,
+        "story": "bundle 4 revokes the first issuing key, and names its next; a certificate is believed with its proof",
+        "thumbprint": world.chain.thumbprint, "revoked": world.issuer.kid,
+        "bundles": [*world.chain.texts, trust.sign_bundle(claims, [root.pair for root in several[:2]])],
+        "tree": {"size": tree.size, "root": b64u(tree.root), "leaves": [b64u(leaf) for leaf in tree.levels[0]]},
+        "honest": [
+            {"token": text, "proof": trust.Inclusion(place, tree.path(place)).as_json()} for place, text in enumerate(honest)
+        ],
+        "forged": certified(12, "everything"),
+    }  # fmt: skip
+
+
 def make(folder: Path) -> None:
     world = World()
     made = documents(world)
     tokens = {item["name"]: item["token"] for item in made["documents"]}
     content = {
         "product-keys": keys_vectors(world), "thumbprints": thumbprints(world), "hardware": hardware_vectors(world),
-        "documents": made, "refused": {"provenance": PROVENANCE, "refused": refused(world, tokens)},
+        "documents": made, "revocation": revocation(world),
+        "refused": {"provenance": PROVENANCE, "refused": refused(world, tokens)},
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in content.items():

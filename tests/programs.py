@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from keyturn.testing.computers import RecordedComputer, load
 
 KEYTURN = Path(sys.executable).parent / "keyturn"
+_PASSED_ON = ("TMPDIR", "LD_PRELOAD", "CLOCK_SHIFT")  # The last two are another day's: see in_time.py.
 PATIENCE = 60  # Seconds after which a program that should have answered is called hung.
 
 
@@ -70,7 +71,7 @@ def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str,
         "HOME": str(home),
         "LANG": "de_DE.UTF-8",
         "NO_COLOR": "1",
-        **({"TMPDIR": os.environ["TMPDIR"]} if "TMPDIR" in os.environ else {}),
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         **(extra or {}),
     }
 
@@ -190,7 +191,11 @@ class Publisher:
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator[dict[str, Any]]:
         """The service, running inside the block."""
-        yield self.start(*options)
+        try:
+            yield self.start(*options)
+        except BaseException:
+            self.close()
+            raise
         status = self.stop()
         assert status == 0, f"SIGTERM ended the service with {status}"
 

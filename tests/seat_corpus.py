@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import seat_corpus_platforms as platforms
 import seat_corpus_virtual as virtual
 from keyturn.testing.computers import RecordedComputer, laptop, office_pc, server
 from keyturn.testing.parts import CPU_DESKTOP, CPU_OFFICE, CPU_SERVER, Parts
@@ -24,15 +25,26 @@ LAN = "sys/devices/pci0000:00/0000:00:1f.6/net/enp0s31f6"
 
 def corpus() -> list[RecordedComputer]:
     """Return every recorded computer, in the order of the matrix."""
+    diy, machines, clouds = list(self_built()), list(virtual.virtual_machines()), list(virtual.clouds())
+
+    def named(name: str) -> RecordedComputer:
+        return next(computer for computer in (*diy, *machines, *clouds) if computer.name == name)
+
     return [
         *office_pcs(),
         *laptops(),
-        *self_built(),
+        *diy,
         *big_ones(),
-        *virtual.virtual_machines(),
-        *virtual.clouds(),
+        *machines,
+        *clouds,
         *virtual.containers(OFFICE, SERVER),
         *virtual.small_ones(),
+        *platforms.moving(named("vm-template-a")),
+        *platforms.pods([named("ec2-a"), named("ec2-b")]),
+        *platforms.windows_pcs([named("diy-a"), named("diy-b")]),
+        *platforms.windows_laptops(),
+        *platforms.windows_machines(named("hyperv"), [named("azure-a"), named("azure-b")]),
+        *platforms.macs(),
     ]
 
 

@@ -1,7 +1,8 @@
 """How often is one computer taken for two, or two for one? A seeded simulation of whole populations.
 
 ``python tests/seat_simulation.py [--computers N] [--seed S] [--rule keyturn|weights-only|one-digest] [--json]`` runs at
-100, 10,000 and 1,000,000 computers unless told otherwise; ``--reidentify`` measures how fast tags could be guessed.
+100, 10,000 and 1,000,000 computers unless told otherwise; ``--reidentify`` measures how fast tags could be guessed,
+``--by-class`` tries each class of computers alone (``seat_classes``).
 The figures are kept in docs/decisions/0002-seat-identity.md, with the population's model (``MODEL``) and its limits.
 
 - All computers stand under one product key, the worst case: every one is compared with every other (by index, so O(n)).
@@ -58,6 +59,8 @@ class View(NamedTuple):
 
 class Machine:
     """One simulated computer: what it truly holds, and how it is run."""
+
+    stated = "copied UUID, cannot be told"  # Why two of kind ``copied`` may share a seat.
 
     def __init__(self, number: int, fleet: int, chance: random.Random, traits: Mapping[str, bool]) -> None:
         self.number, self.fleet, self.chance, self.traits = number, fleet, chance, traits
@@ -233,7 +236,7 @@ def _plain(view: View) -> dict[str, str]:
     return found | {f"component.{part}": value for part, value in view.components.items()}
 
 
-def population(count: int, chance: random.Random) -> Iterator[Machine]:
+def population(count: int, chance: random.Random, klass: type[Machine] = Machine) -> Iterator[Machine]:
     """Yield the computers, fleet by fleet."""
     number = fleet = 0
     while number < count:
@@ -245,7 +248,7 @@ def population(count: int, chance: random.Random) -> Iterator[Machine]:
         traits["placeholder"] = chance.random() < MODEL["board_placeholder_listed"]
         traits["uuid_from_adapter"] = chance.random() < MODEL["uuid_from_adapter"]
         for _ in range(size):
-            yield Machine(number, fleet, chance, traits)
+            yield klass(number, fleet, chance, traits)
             number += 1
 
 
@@ -282,7 +285,7 @@ class Result(NamedTuple):
         return text + "".join(f"    {name:56} {value:>10,}\n" for name, value in sorted(self.counts.items()) if value)
 
 
-def simulate(computers: int, seed: int, rule: str = "keyturn", bits: int = 64) -> Result:
+def simulate(computers: int, seed: int, rule: str = "keyturn", bits: int = 64, klass: type[Machine] = Machine) -> Result:
     """Run one population through activation and ``years`` of changes under one rule.
 
     1. Every computer activates once; whose seat it gets is compared with the truth.
@@ -298,7 +301,7 @@ def simulate(computers: int, seed: int, rule: str = "keyturn", bits: int = 64) -
     owner: dict[int, int] = {}  # seat to computer
     mine: list[int | None] = []  # computer to seat
     # 1.
-    for machine in population(computers, chance):
+    for machine in population(computers, chance, klass):
         view = machine.view()
         seat = book.ask(view, machine.number, False)
         machines.append(machine)
@@ -309,7 +312,7 @@ def simulate(computers: int, seed: int, rule: str = "keyturn", bits: int = 64) -
             counts["ambiguous"] += 1
         elif owner.setdefault(seat, machine.number) != machine.number:
             apart = machine.kind == "copied" and machines[owner[seat]].kind == "copied"
-            counts["one seat: copied UUID, cannot be told" if apart else "FALSE SAME"] += 1
+            counts[f"one seat: {machine.stated}" if apart else "FALSE SAME"] += 1
             counts[f"false same where {machine.shared()}"] += not apart
     # 2.
     for machine, view in zip(machines, baseline, strict=True):
@@ -328,6 +331,8 @@ def simulate(computers: int, seed: int, rule: str = "keyturn", bits: int = 64) -
             board, anew = machine.year()
             now = machine.view()
             held = book.holds(before, now)
+            counts["checks"] += 1
+            counts["checks failed, also where a part is new"] += not held
             moved = {slot for slot in before.anchors if now.anchors.get(slot, before.anchors[slot]) != before.anchors[slot]}
             known = before.anchors.keys() & now.anchors.keys()
             promised = bool(known) and not board and len(moved) <= (1 if len(known) >= 2 else 0)
@@ -347,7 +352,7 @@ def simulate(computers: int, seed: int, rule: str = "keyturn", bits: int = 64) -
             if got == seat or seat is None or got is None:
                 continue
             if got in owner and owner[got] != number:
-                counts["one seat: copied UUID, cannot be told" if machine.kind == "copied" else "FALSE SAME later"] += 1
+                counts[f"one seat: {machine.stated}" if machine.kind == "copied" else "FALSE SAME later"] += 1
                 continue
             counts["FALSE DIFFERENT"] += promised
             name = "new board" if board else "two anchors known, one changed"
@@ -408,11 +413,18 @@ def main() -> int:
     parser.add_argument("--rule", choices=sorted(RULES), default="keyturn")
     parser.add_argument("--bits", type=int, default=64, choices=range(4, 65, 4), help="length of a pair's tag, to see it break")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--by-class", action="store_true", help="each class of computers alone, 10000 of each")
     parser.add_argument("--reidentify", action="store_true", help="measure how fast tags could be guessed")
     options = parser.parse_args()
     if options.reidentify:
         print(reidentify(), end="")
         return 0
+    if options.by_class:
+        from seat_classes import table
+
+        text, passed = table((options.computers or [10_000])[0], options.seed)
+        print(text, end="")
+        return 0 if passed else 1
     passed = True
     for computers in options.computers or (100, 10_000, 1_000_000):
         result = simulate(computers, options.seed, options.rule, options.bits)

@@ -15,6 +15,7 @@ import tempfile
 import textwrap
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from show import stage
@@ -22,7 +23,8 @@ from show import stage
 THEMES = ("house", "evidence", "facts", "seats", "mistakes", "network", "wheel")
 
 
-def main() -> int:
+def main(themes: Sequence[str] = THEMES) -> int:
+    """Show the items of ``themes``, modules below ``show/``."""
     parser = argparse.ArgumentParser(description="Walk the list against the real programs.")
     parser.add_argument("--only", default="", metavar="WORD", help="only items whose title holds WORD")
     parser.add_argument(
@@ -30,7 +32,7 @@ def main() -> int:
     )
     parser.add_argument("--traceback", action="store_true", help="show where an item failed")
     options = parser.parse_args()
-    for theme in THEMES:
+    for theme in themes:
         importlib.import_module(f"show.{theme}")
     if options.fresh_clone:
         importlib.import_module("show.clone")

@@ -23,7 +23,7 @@ from keyturn.edge.archive import Reader
 from keyturn.edge.database import open_database
 from keyturn.edge.voice import Call
 from keyturn.flows.exchange import Line
-from keyturn.service import backup, backup_cli, restore, verify
+from keyturn.service import backup, backup_cli, restore, signing, verify
 from keyturn.service.home import ServiceHome, migrations
 from keyturn.service.sealing import Sealer
 from keyturn.testing import World
@@ -60,7 +60,7 @@ def test_a_backup_says_what_is_inside(made: Stock) -> None:
     assert (manifest["made_at"], manifest["bundle"]) == ("2027-01-15T08:00:00Z", 1)
     assert manifest["schema"] == len(migrations())
     assert manifest["counts"] == {"products": 1, "keys": 3, "seats_used": 5, "activations": 6, "open_intents": 0}
-    assert [file["name"] for file in manifest["files"]] == list(backup.PUBLIC)
+    assert [file["name"] for file in manifest["files"]] == [n for n in backup.PUBLIC if n != signing.PUBLIC]
     assert {path.stat().st_mode & 0o777 for path in (made.backup, made.secrets)} == {0o600}
 
 
@@ -294,7 +294,7 @@ def test_backup_restore_and_verify_while_the_service_runs(tmp_path: Path) -> Non
             thread.join()
     print(f"{len(before)} acknowledged before, {after - len(before)} meanwhile")
     assert said["counts"]["seats_used"] >= len(before) and set(said["not_inside"]) == {"root"}
-    assert online["ok"] and len(online["checks"]) == 15
+    assert online["ok"] and len(online["checks"]) == 16
     assert publisher.service("verify", backed, "--secrets", secrets).ok().json["ok"]
     told = run(["service", "--home", target, "--json", "restore", backed, "--secrets", secrets], cwd=tmp_path).ok().json
     assert told["as_of"] == said["made_at"] and set(told["lost"]) == {"activations", "keys", "changes"}

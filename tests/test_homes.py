@@ -78,6 +78,23 @@ def test_a_user_is_licensed_by_the_systems_store(world: World, two_homes: dict[s
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize(
+    ("platform", "environ", "homes_there"),
+    [
+        ("linux", {}, ("/var/lib/keyturn", "/home/ada/.local/state/keyturn")),
+        ("linux", {"XDG_STATE_HOME": "/state", "HOME": "/h"}, ("/var/lib/keyturn", "/state/keyturn")),
+        ("darwin", {"HOME": "/Users/ada"},
+         ("/Library/Application Support/Keyturn", "/Users/ada/Library/Application Support/Keyturn")),
+        ("win32", {"PROGRAMDATA": "D:\\Data", "LOCALAPPDATA": "C:\\Users\\ada\\AppData\\Local"},
+         ("D:\\Data\\Keyturn", "C:\\Users\\ada\\AppData\\Local\\Keyturn")),
+        ("win32", {"HOME": "C:\\Users\\ada"}, ("C:\\ProgramData\\Keyturn", "C:\\Users\\ada\\AppData\\Local\\Keyturn")),
+    ],
+)  # fmt: skip
+def test_each_system_has_its_own_places(platform: str, environ: dict[str, str], homes_there: tuple[str, str]) -> None:
+    """The system's store and a user's where that system keeps such things."""
+    assert homes.default_homes(platform, environ, "/home/ada") == homes_there
+
+
 def test_another_programs_home_is_refused(world: World, tmp_path: Path) -> None:
     """A service's home holds no client's store, and the line that fits is said."""
     client = world.client(home=world.folder / "publisher")

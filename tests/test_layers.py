@@ -20,7 +20,8 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 # The written order: a module of core may import those before it, and no other part of Keyturn.
 CORE = (
-    "errors", "model", "productkey", "hardware_values", "hardware", "jws", "trust", "documents", "containers", "terms", "policy",
+    "errors", "model", "productkey", "hardware_values", "hardware", "jws", "merkle", "trust",
+    "documents", "containers", "terms", "policy",
     "schedule", "phone", "integrity", "license", "issuance", "leasing",
 )  # fmt: skip
 PURE = frozenset(

@@ -20,6 +20,7 @@ from keyturn.client import actions
 from keyturn.client.machine import Machine
 from keyturn.core import jws, trust
 from keyturn.core.jws import Kind
+from keyturn.edge import keystore
 from keyturn.edge.vault import Vault
 from keyturn.testing import World
 from keyturn.testing.computers import synthetic
@@ -195,7 +196,8 @@ def test_each_binding_of_a_certificate_counts_by_itself(world: World, what: str)
     path = shelf_of(scene.home) / "license.json"
     stored = json.loads(path.read_text())
     claims = jws.loads(jws.payload_of(stored["certificate"]))
-    _, signer = world.publisher.home.signer(trust.ROLE_ISSUE, world.clock())
+    key, _ = world.publisher.home.signer(trust.ROLE_ISSUE, world.clock())
+    signer = keystore.load_all(world.publisher.folder / "keys")[key.kid]
     other, reason = FOREIGN[what]
     for changed, wanted in (({}, None), (other, reason)):
         token = jws.sign(Kind.CERTIFICATE, {**claims, **changed}, signer.public, signer.sign)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -272,3 +273,21 @@ def test_what_joserfc_signs_is_read(name: str) -> None:
     request, verified = documents.read_request(token)
     assert request.claims() == case["claims"]
     assert verified.kid == key.thumbprint()
+
+
+def test_a_revoked_keys_certificates_are_proven_one_by_one() -> None:
+    """Each honest one with its own proof and no other; the forged one with none; anybody can recompute the root."""
+    found = vectors("revocation")
+    chain = trust.verify_chain(found["bundles"], found["thumbprint"])
+    assert chain.revoked == {found["revoked"]}
+    proofs = [trust.Inclusion.read(row["proof"]) for row in found["honest"]]
+    for place, row in enumerate(found["honest"]):
+        chain.verify(row["token"], Kind.CERTIFICATE, "issue")
+        assert chain.doubt(row["token"], Kind.CERTIFICATE) is not None
+        believed = [chain.doubt(row["token"], Kind.CERTIFICATE, proof) is None for proof in proofs]
+        assert believed == [other == place for other in range(len(proofs))]
+        assert b64u(hashlib.sha256(b"\0" + row["token"].encode()).digest()) == found["tree"]["leaves"][place]
+    chain.verify(found["forged"], Kind.CERTIFICATE, "issue")
+    assert all(chain.doubt(found["forged"], Kind.CERTIFICATE, proof) for proof in (None, *proofs))
+    before = trust.verify_chain(found["bundles"][:3], found["thumbprint"])
+    assert before.doubt(found["forged"], Kind.CERTIFICATE) is None  # Whoever has not heard of it.

@@ -157,7 +157,7 @@ DAMAGES: Mapping[str, tuple[Callable[[Path], Any], set[str], str]] = {
     "another's TLS key": (swap("tls/key.pem"), {"tls"}, "not that of the certificate"),
     "no TLS key": (lambda path: (path / "tls" / "key.pem").unlink(), {"tls"}, "cannot be read"),
     "a key that others may read": (
-        lambda path: (path / "keys" / "issue-01.key").chmod(0o640), {"issuing_keys", "files"}, "chmod",
+        lambda path: (path / "keys" / "issue-01.key").chmod(0o640), {"issuing_keys", "files", "signer"}, "chmod",
     ),
     "a pepper that others may read": (lambda path: (path / "pepper" / "1").chmod(0o604), {"files"}, "others may read"),
     "a database that others may read": (lambda path: (path / "service.db").chmod(0o644), {"files"}, "service.db"),
@@ -225,8 +225,8 @@ def test_the_verb_says_a_line_per_check_and_exits_1(tmp_path: Path) -> None:
     assert set(bad.json["checks"][0]) == {"name", "ok", "figure", "remedy"}
     assert [check["name"] for check in bad.json["checks"] if check["ok"] is False] == ["files"]
     text = run(["service", "--home", str(publisher.home), "verify"], cwd=tmp_path)
-    assert (text.exit, text.out.count("\n  ok "), text.out.count("FAIL  files")) == (1, 13, 1)
-    assert "Error (check_failed): 1 of 15 checks: files" in text.err
+    assert (text.exit, text.out.count("\n  ok "), text.out.count("FAIL  files")) == (1, 14, 1)
+    assert "Error (check_failed): 1 of 16 checks: files" in text.err
     run_it = next(check["remedy"] for check in bad.json["checks"] if check["name"] == "files")
     assert run_it == f"chmod go= {publisher.home / 'pepper' / '1'}"
     (publisher.home / "pepper" / "1").chmod(0o600)

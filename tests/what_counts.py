@@ -87,6 +87,7 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
     ),
     "virtual": (
         Row("Snapshot taken, or an older one restored", "vm-template-a", "vm-template-a-snapshot"),
+        Row("… after which the hypervisor says another VM generation ID", "vm-template-a", "vm-template-a-generation"),
         Row("Moved to another host, also while it runs", "vm-template-a", "vm-template-a-moved"),
         Row("Cloud instance stopped, made larger, started elsewhere", "ec2-a", "ec2-a-resized"),
         Row(
@@ -116,6 +117,48 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
         Row("… its store is lost", "wsl-a", "wsl-a", LOST),
         Row("… its store is copied to another", "wsl-a", "wsl-b", COPIED),
         Row("A container that shows no hardware and keeps nothing", "sandbox", "sandbox", LOST, lasts=False),
+    ),
+    "clusters": (
+        Row("Another pod on the same node, which shows its hardware", "ec2-a-pod-1:user", "ec2-a-pod-2:user", LOST),
+        Row("The pod is rescheduled to another node, its store is on a volume", "ec2-a-pod-1:user", "ec2-b-pod-1:user"),
+        Row("… and its store is lost", "ec2-a-pod-1:user", "ec2-b-pod-1:user", LOST),
+        Row("Pod in a sandbox that shows no hardware, its store is on a volume", "sandboxed-pod-1", "sandboxed-pod-1"),
+        Row("… another pod of the same cluster", "sandboxed-pod-1", "sandboxed-pod-2", LOST),
+        Row("… and nothing is kept", "sandboxed-pod-1", "sandboxed-pod-1", LOST, lasts=False),
+    ),
+    "windows": (
+        Row("Windows is installed anew, or 10 becomes 11", "win-office-a", "win-office-a-reinstalled", LOST),
+        Row("New system disk, the old one copied over", "win-office-a", "win-office-a-new-disk"),
+        Row("… installed anew", "win-office-a", "win-office-a-new-disk", LOST),
+        Row("New main board, the disk stays", "win-office-a", "win-office-a-new-board"),
+        Row("A graphics card and a network card added", "win-office-a", "win-office-a-more-parts"),
+        Row("Dock, with its own network adapters and disk", "win-laptop-a", "win-laptop-a-docked"),
+        Row("USB network adapter and USB disk", "win-laptop-a", "win-laptop-a-usb"),
+        Row("A golden image that was made before activation, on another computer", "win-image-1", "win-image-2", LOST),
+        Row("… made after activation, which is a copy of the store", "win-image-1", "win-image-2", COPIED),
+        Row("The same computer, started with Linux as root", "win-office-a", "win-office-a-linux", LOST),
+        Row("… with an NVMe disk", "win-laptop-a", "win-laptop-a-linux", LOST),
+        Row("… with an NVMe disk, by a user", "win-laptop-a", "win-laptop-a-linux:user", LOST),
+        Row(
+            "Checkpoint of a virtual machine applied (another VM generation ID)", "win-hyperv", "win-hyperv-checkpoint"
+        ),
+        Row("Virtual machine cloned after activation, with a UUID of its own", "win-vmware-a", "win-vmware-b", COPIED),
+        Row("Cloud instance stopped, made larger, started elsewhere", "win-ec2-a", "win-ec2-a-resized"),
+        Row("Windows container that keeps its store", "win-container", "win-container"),
+    ),
+    "mac": (
+        Row("macOS is upgraded or installed anew", "mac-book-a", "mac-book-a-upgraded", LOST),
+        Row("Dock, with its own network adapters and disk", "mac-book-a", "mac-book-a-docked"),
+        Row(
+            "New main board (with Apple silicon: disk and radio too), the system brought over",
+            "mac-book-a",
+            "mac-book-a-new-board",
+        ),
+        Row("… and the store is lost", "mac-book-a", "mac-book-a-new-board", LOST),
+        Row("New disk in a Mac with an Intel processor, installed anew", "mac-intel-a", "mac-intel-a-new-disk", LOST),
+        Row("Everything brought over to a new Mac", "mac-book-a", "mac-book-b", COPIED),
+        Row("Virtual Mac, copied with a machine identifier of its own", "mac-vm-a", "mac-vm-b", COPIED),
+        Row("… copied together with its machine identifier", "mac-vm-copy-a", "mac-vm-copy-b", COPIED),
     ),
 }
 

@@ -72,36 +72,104 @@ def matrix(seen: list[View]) -> str:
             "".join("=" if (m := match(a.pairs, b.pairs)).same else "." if m.known else "?" for b in seen) for a in seen
         ],
         "Tolerance (the client): row is the certificate's baseline, column is now. '=' same, '.' changed, 'u' unreadable, "
-        "'a' anchors appeared.": ["".join(TOLERANCE_MARKS[same(a.vector, b.vector).reason] for b in seen) for a in seen],
+        "'a' anchors appeared.": [
+            "".join(TOLERANCE_MARKS[same(a.vector, b.vector).reason] for b in seen) for a in seen
+        ],
     }
     for title, cells in rows.items():
         lines += [
             "",
             title,
             "",
-            *(f"{number:3} {view.name:{width}} {row}" for number, (view, row) in enumerate(zip(seen, cells, strict=True))),
+            *(
+                f"{number:3} {view.name:{width}} {row}"
+                for number, (view, row) in enumerate(zip(seen, cells, strict=True))
+            ),
         ]
     lines += [
         "",
         "What a change does to what was there before it; four marks each: root before, root after; root, user; user, root;",
     ]
     lines += ["user, user.", "", f"{'':30} seat       certificate", "", *consequences(seen)]
-    return "\n".join([*lines, "", "Two computers taken for one:", "", *(f"- {text}" for text in surprises(seen)), ""])
+    lines += ["", "Two computers taken for one:", "", *(f"- {text}" for text in surprises(seen))]
+    lines += [
+        "",
+        "By class. Each computer against every other: how many share its seat, and on how many its certificate holds",
+    ]
+    lines += [
+        "(where neither has an anchor, only a term is given, and it is not counted). Then, of the ways to come from the"
+    ]
+    lines += [
+        "computer before a change to the one after it (root, user): how many found the seat, and kept the certificate.",
+        "",
+    ]
+    lines += [
+        f"{'':38} {'computers':>9} {'others: seat':>13} {'certificate':>12} {'changed: seat':>14} {'certificate':>12}",
+        "",
+    ]
+    return "\n".join([*lines, *(tally.line() for tally in by_class(seen)), ""])
+
+
+class Tally(NamedTuple):
+    """One class: how many computers, who is taken for one of them, and what their changes kept."""
+
+    klass: str
+    computers: int
+    other_seats: int
+    other_certificates: int
+    changes: int
+    seats_kept: int
+    certificates_kept: int
+
+    def line(self) -> str:
+        kept = [
+            f"{kept} of {self.changes}" if self.changes else "-" for kept in (self.seats_kept, self.certificates_kept)
+        ]
+        others = f"{self.other_seats:>13} {self.other_certificates:>12}"
+        return f"{self.klass:38} {self.computers:>9} {others} {kept[0]:>14} {kept[1]:>12}"
+
+
+def by_class(seen: list[View]) -> Iterator[Tally]:
+    """Count, for each class, false same (other computers) and what a change cost (the same computer)."""
+    by_name = {view.name: view for view in seen}
+    for klass in dict.fromkeys(view.recorded.klass for view in seen):
+        mine = [view for view in seen if view.recorded.klass == klass]
+        strangers = [(a, b) for a in mine for b in seen if a.recorded.who != b.recorded.who]
+        seats = {frozenset((a.recorded.who, b.recorded.who)) for a, b in strangers if match(b.pairs, a.pairs).same}
+        held = [(a, b) for a, b in strangers if a.pairs and same(a.vector, b.vector).same]
+        ways = [way for view in mine if not view.name.endswith(":user") for way in _different(_ways(view, by_name))]
+        yield Tally(
+            klass, len({view.recorded.name for view in mine}), len(seats),
+            len({(a.recorded.who, b.recorded.who) for a, b in held}), len(ways),
+            sum(match(b.pairs, a.pairs).same for a, b in ways), sum(same(a.vector, b.vector).same for a, b in ways),
+        )  # fmt: skip
+
+
+def _different(ways: list[tuple[View, View]]) -> list[tuple[View, View]]:
+    """Each way once: where a user reads what root reads, there is one."""
+    return list({(a.name, b.name): (a, b) for a, b in ways}.values())
+
+
+def _ways(view: View, by_name: dict[str, View]) -> list[tuple[View, View]]:
+    """From a changed computer as it was to as it is: as root and as a user; none for a computer that was not changed."""
+    after, before = view.recorded, by_name.get(view.recorded.who)
+    if before is None or after.name == after.who:
+        return []
+    earlier = [before, by_name.get(f"{before.name}:user", before)]
+    later = [view, by_name.get(f"{view.name}:user", view)]
+    return [(a, b) for a in earlier for b in later]
 
 
 def consequences(seen: list[View]) -> Iterator[str]:
     """Say, for each changed computer, what becomes of the seat and the certificate it had before the change."""
     by_name = {view.name: view for view in seen}
     for view in seen:
-        after, before = view.recorded, by_name.get(view.recorded.who)
-        if view.name.endswith(":user") or before is None or after.name == after.who:
+        both = [] if view.name.endswith(":user") else _ways(view, by_name)
+        if not both:
             continue
-        earlier = [before, by_name.get(f"{before.name}:user", before)]
-        later = [view, by_name.get(f"{view.name}:user", view)]
-        both = [(a, b) for a in earlier for b in later]
         seat = " ".join("=" if (hit := match(b.pairs, a.pairs)).same else "." if hit.known else "?" for a, b in both)
         held = " ".join(TOLERANCE_MARKS[same(a.vector, b.vector).reason] for a, b in both)
-        yield f"{after.name:30} {seat}    {held}    {after.story}"
+        yield f"{view.name:30} {seat}    {held}    {view.recorded.story}"
 
 
 def surprises(seen: list[View]) -> Iterator[str]:

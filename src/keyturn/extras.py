@@ -13,7 +13,7 @@ import click
 from keyturn.core.errors import KeyturnError
 from keyturn.edge.terminal import Verb
 
-_SERVICE = ("starlette", "uvicorn", "msgspec", "prometheus_client")
+_SERVICE = ("starlette", "uvicorn", "msgspec", "prometheus_client", "mnemonic", "segno")
 _NEEDS = {"service": _SERVICE, "demo": (*_SERVICE, "joserfc")}
 
 

@@ -19,6 +19,8 @@ _CLIENT = {
     "relay": "keyturn.client.carrying:relay",
     "import": "keyturn.client.carrying:import_",
     "inspect": "keyturn.client.carrying:inspect",
+    "rearm": "keyturn.client.activating:rearm",
+    "doctor": "keyturn.client.doctor:doctor",
     "explain": "keyturn.client.cli:explain",
     "completion": "keyturn.client.cli:completion",
 }

@@ -68,10 +68,11 @@ class Scene:
         self.installation = jws.read_header(self.held.request, Kind.REQUEST).kid
         self.claims = jws.loads(jws.payload_of(self.held.certificate))
         self.kid = jws.read_header(self.held.certificate, Kind.CERTIFICATE).kid
-        self.signer: Signer = publisher.home.signers[self.kid]
+        here = keystore.load_all(publisher.folder / "keys")
+        self.signer: Signer = here[self.kid]
         role = trust.ROLE_ISSUE
         keys = opened.chain.newest.keys
-        self.tests = [s for kid, s in publisher.home.signers.items() if keys[kid].role != role]
+        self.tests = [s for kid, s in here.items() if keys[kid].role != role]
         sealed = [keystore.load(path) for path in sorted((publisher.folder / "root" / "issuing").glob("issue-*.key"))]
         self.later = [signer for signer in sealed if signer is not None and signer.kid not in publisher.home.signers]
         self.window = {kid: (found.not_before, found.not_after) for kid, found in keys.items()}
@@ -88,7 +89,7 @@ class Scene:
         self.release = actions.make_release(client._homes().find(client.product), client._machine)
         product = json.loads(self.world.product)
         self.documents = [product["product"], *product["bundles"], self.held.request, self.release, *self.foreign]
-        self.other_signer = next(iter(self.other.publisher.home.signers.values()))
+        self.other_signer = next(iter(keystore.load_all(self.other.publisher.folder / "keys").values()))
         self.other_bundles = list(self.other.publisher.home.chain.texts)
 
     def close(self) -> None:

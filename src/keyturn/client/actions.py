@@ -6,7 +6,7 @@ anywhere leaves a store that the same command finishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +21,8 @@ from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.jws import Kind
 from keyturn.core.license import Held
 from keyturn.core.model import ProductName, State, b64u, product_id
+from keyturn.core.terms import Terms
+from keyturn.core.trust import Inclusion
 from keyturn.edge import keystore
 from keyturn.edge.keystore import Signer
 from keyturn.edge.vault import InstalledKey, Pending, Shelf
@@ -42,6 +44,8 @@ def add_product(
     """
     # 1.
     opened = containers.open_product(containers.expect(data, "product"), None if expected is None else expected.thumbprint)
+    if opened.chain.doubt(opened.document, Kind.PRODUCT) is not None:
+        raise KeyturnError("issuer_revoked", "the product file is signed by a key that its publisher revoked")
     name = opened.product.name
     if expected is not None and name != expected:
         raise KeyturnError("publisher_mismatch", f"the file is for {name}, not for {expected}")
@@ -154,8 +158,8 @@ def make_request(
 
 
 def needs_activation(loaded: Loaded) -> bool:
-    """Whether ``activate`` has anything to do: not licensed, due for renewal, or another key than the certificate's."""
-    if loaded.standing.state is not State.LICENSED or loaded.certificate is None:
+    """Whether ``activate`` has anything to do: not licensed, renewal or re-issue due, or another key than the certificate's."""
+    if loaded.standing.state is not State.LICENSED or loaded.certificate is None or loaded.doubtful is not None:
         return True
     due = loaded.standing.renew_at is not None and license.effective_time(loaded.now, loaded.record) >= loaded.standing.renew_at
     return due or (loaded.key is not None and loaded.key.serial != loaded.certificate.serial)
@@ -165,8 +169,8 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
     """Verify the answer to the waiting request and keep both.
 
     1. There is a request that waits, and this answers it; if another process was faster, nothing is left to do.
-    2. Bundles beside the answer continue the chain that is known.
-    3. The certificate verifies, for this product, installation, request and baseline.
+    2. Bundles beside the answer continue the chain that is known; a newer product file comes with bundles that need it.
+    3. The certificate verifies, for this product, installation, request and baseline, and its signer is not revoked.
     4. Bundles, then certificate with request and baseline, durable; only then are request and release forgotten.
     5. The signed time, bound to our own nonce, replaces the newest time seen, downwards too.
 
@@ -188,12 +192,14 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
             )  # fmt: skip
         # 2.
         chain = trust.longer(loaded.opened.chain.texts, bundles, loaded.name.thumbprint)
-        opened = loaded.opened._replace(chain=chain)
+        opened = containers.renewed(loaded.opened, chain, answer.get("product"))
         # 3.
         held = Held(token, waiting.request, waiting.vector, waiting.salt)
         certificate = license.check_certificate(held, opened.product, chain, jws.thumbprint(loaded.public))
+        if chain.doubt(token, Kind.CERTIFICATE) is not None:
+            raise KeyturnError("issuer_revoked", "the answer is signed by a key that its publisher revoked")
         # 4.
-        if chain.newest.number > loaded.opened.chain.newest.number:
+        if opened != loaded.opened:
             shelf.keep_product(opened.container())
         shelf.keep_held(held, via)
         shelf.remove_pending()
@@ -202,6 +208,38 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
         signer = installation(shelf, machine)
         record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
         keep_record(shelf, record._replace(high_water=certificate.issued_at, changed_at=None), signer)
+    return load(shelf, machine)
+
+
+def accept_trust(
+    shelf: Shelf, machine: Machine, bundles: Sequence[str], proofs: Mapping[str, Any], products: Sequence[object] = ()
+) -> Loaded:
+    """Take newer trust bundles, and the proof of this installation's certificate if one is among ``proofs`` (by digest).
+
+    ``products`` are product files that come with them; this product's is taken.
+
+    1. The bundles continue the chain that is known: never back, never another history.
+    2. A proof is kept if it leads to the root that its signer's revocation carries.
+    3. The proof first, then the bundles: a certificate is never doubtful for want of a proof that came with the doubt.
+
+    Raises: KeyturnError ``trust_invalid``, ``signature_invalid``, ``document_malformed``, ``permission_denied``.
+    """
+    with shelf.locked():
+        loaded = load(shelf, machine)
+        # 1.
+        chain = trust.longer(loaded.opened.chain.texts, bundles, loaded.name.thumbprint)
+        # 2. and 3.
+        held = loaded.held
+        found = None if held is None else proofs.get(jws.digest(held.certificate))
+        if held is not None and found is not None:
+            proof = Inclusion.read(found)
+            if chain.doubt(held.certificate, Kind.CERTIFICATE) and not chain.doubt(held.certificate, Kind.CERTIFICATE, proof):
+                shelf.keep_held(held._replace(proof=proof), shelf.via() or "file")
+        opened = loaded.opened
+        for product in products or (None,):
+            opened = containers.renewed(opened, chain, product)
+        if opened != loaded.opened:
+            shelf.keep_product(opened.container())
     return load(shelf, machine)
 
 
@@ -273,6 +311,32 @@ def finish_release(shelf: Shelf, outcome: Mapping[str, Any] | Refused) -> Refuse
         shelf.remove_held()
         shelf.remove_pending()
     return outcome if isinstance(outcome, Refused) else None
+
+
+def rearm(shelf: Shelf, machine: Machine) -> Loaded | Refused:
+    """Begin the grace period anew, as often as the product's terms allow.
+
+    1. Only where a grace runs or ran out, and by whoever holds the installation's key.
+    2. The count is in the signed record; nothing is sent.
+
+    Raises: KeyturnError ``usage`` for a licensed copy, ``permission_denied``.
+    """
+    with shelf.locked():
+        # 1.
+        loaded = load(shelf, machine)
+        if loaded.standing.state is State.LICENSED:
+            raise KeyturnError(
+                "usage", f"{loaded.opened.product.title} is licensed: no grace runs", remedy="There is nothing to do."
+            )
+        signer = installation(shelf, machine)
+        record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
+        # 2.
+        allowed = Terms.read(loaded.opened.product.terms).rearms
+        if record.rearms >= allowed:
+            return Refused("rearm_limit_reached", f"the grace period was begun anew {record.rearms} of {allowed} times")
+        now = license.effective_time(loaded.now, record)
+        keep_record(shelf, record._replace(grace_from=now, high_water=now, changed_at=None, rearms=record.rearms + 1), signer)
+    return load(shelf, machine)
 
 
 def report_installation(shelf: Shelf, machine: Machine, outcome: str) -> None:

@@ -15,6 +15,7 @@ from keyturn.client.machine import Machine
 from keyturn.client.views import row, status_text
 from keyturn.core import hardware
 from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.terms import Terms
 from keyturn.edge.terminal import Call, Verb, pass_call, refuse
 from keyturn.edge.vault import Shelf
 from keyturn.flows.exchange import Line
@@ -100,6 +101,24 @@ def deactivate(call: Call, via: str, ca_bundle: str | None) -> None:
     return_seat(call, shelf, machine, ca_bundle)
     entry = status_of(load(shelf, machine))
     call.emit({"products": [entry]}, f"The seat is returned.\n{status_text([entry])}")
+
+
+@click.command(cls=Verb)
+@scope_option
+@pass_call
+def rearm(call: Call, scope: str | None) -> None:
+    """Begin the grace period anew. A product allows it a few times (3 unless its terms say otherwise); nothing is sent."""
+    machine = machine_of(call)
+    shelf = choose(call, homes_of(call, scope))
+    outcome = actions.rearm(shelf, machine)
+    if isinstance(outcome, Refused):
+        refuse(outcome)
+    entry = status_of(outcome)
+    allowed = Terms.read(outcome.opened.product.terms).rearms
+    used = 0 if outcome.record is None else outcome.record.rearms
+    text = f"{status_text([entry])}\n{row('Rearms', f'{used} of {allowed} used')}"
+    call.emit({"products": [entry], "rearms_left": allowed - used}, text)
+    call.next("keyturn activate")
 
 
 def return_seat(call: Call, shelf: Shelf, machine: Machine, ca_bundle: str | None) -> None:

@@ -10,7 +10,7 @@ import click
 
 from keyturn.client import actions
 from keyturn.client.cli import read_file
-from keyturn.client.context import choose, homes_of, machine_of
+from keyturn.client.context import choose, chosen, homes_of, machine_of, name_of
 from keyturn.client.loading import load, status_of
 from keyturn.client.views import row, status_text
 from keyturn.core import containers, documents, jws, trust
@@ -109,7 +109,11 @@ def answered(item: Item, outcome: dict[str, Any] | Refused) -> Item:
 @click.argument("file")
 @pass_call
 def import_(call: Call, file: str) -> None:
-    """Take the answer to this computer's request out of a .ktx file."""
+    """Take the answer to this computer's request out of a .ktx file, or newer trust bundles and proofs out of a .kttrust."""
+    kind, value = containers.unpack(read_file(file))
+    if kind == "trust":
+        _import_trust(call, value)
+        return
     value = containers.expect(read_file(file), "exchange")
     name = containers.open_product(value).product.name
     machine = machine_of(call)
@@ -146,6 +150,24 @@ def import_(call: Call, file: str) -> None:
         actions.accept_answer(shelf, machine, item.answer, via="file")
     entry = status_of(load(shelf, machine))
     call.emit({"products": [entry]}, status_text([entry]))
+
+
+def _import_trust(call: Call, value: dict[str, Any]) -> None:
+    bundles, proofs, products = value.get("bundles"), value.get("proofs", {}), value.get("products", [])
+    if (
+        not isinstance(bundles, list) or not all(isinstance(text, str) for text in bundles) or not bundles
+        or not isinstance(proofs, dict) or not isinstance(products, list)
+    ):  # fmt: skip
+        raise KeyturnError("file_malformed", "the file holds no trust bundle")
+    thumbprint, machine = trust.pin_of(bundles[0]), machine_of(call)
+    entries = []
+    for shelf in chosen(call, homes_of(call)):
+        name = name_of(shelf)
+        if name is not None and name.thumbprint == thumbprint:
+            entries.append(status_of(actions.accept_trust(shelf, machine, bundles, proofs, products)))
+    if not entries:
+        raise KeyturnError("document_foreign", "no product of that publisher is added on this computer")
+    call.emit({"products": entries}, status_text(entries))
 
 
 @click.command(cls=Verb)

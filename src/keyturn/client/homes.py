@@ -1,4 +1,4 @@
-"""Which stores a command reads, and which one it writes.
+"""Which stores a command reads, which one it writes, and where they are on each system.
 
 The system's store wins over a user's. ``--home`` or ``KEYTURN_HOME`` names one store and leaves the others alone.
 """
@@ -6,12 +6,14 @@ The system's store wins over a user's. ``--home`` or ``KEYTURN_HOME`` names one 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from keyturn.client.machine import SYSTEM_HOME
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName
+from keyturn.edge import files
 from keyturn.edge.vault import Shelf, Vault
 
 SCOPES = ("system", "user")
@@ -44,15 +46,34 @@ def open_homes(home: str | None, scope: str | None, environ: Mapping[str, str]) 
     """Raises: KeyturnError ``home_foreign``, ``usage``."""
     if scope not in (None, *SCOPES):
         raise KeyturnError("usage", f"--scope is one of {', '.join(SCOPES)}")
-    root = os.geteuid() == 0
+    root = files.privileged()
     home = home or environ.get("KEYTURN_HOME")
     if home:
         vault = Vault(os.path.expanduser(home), scope or ("system" if root else "user"))
         return Homes((vault,), vault)
-    system = Vault(SYSTEM_HOME, "system")
-    state = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
-    user = Vault(os.path.join(state, "keyturn"), "user")
+    places = default_homes(sys.platform, environ, os.path.expanduser("~"))
+    system, user = Vault(places[0], "system"), Vault(places[1], "user")
     if scope is not None:
         chosen = system if scope == "system" else user
         return Homes((chosen,), chosen)
     return Homes((system,), system) if root else Homes((system, user), user)
+
+
+def default_homes(platform: str, environ: Mapping[str, str], person: str) -> tuple[str, str]:
+    """Where the system's and a user's store are if nobody says otherwise; ``person`` is the user's own folder.
+
+    Linux: the state directory (FHS, XDG). macOS: Application Support. Windows: program data, and the user's local data,
+    which does not roam: a store belongs to one computer.
+    """
+    person = environ.get("HOME") or person
+    if platform == "darwin":
+        support = "Library/Application Support/Keyturn"
+        return f"/{support}", os.path.join(person, support)
+    if platform == "win32":
+        import ntpath
+
+        data = environ.get("PROGRAMDATA") or "C:\\ProgramData"
+        local = environ.get("LOCALAPPDATA") or ntpath.join(person, "AppData", "Local")
+        return ntpath.join(data, "Keyturn"), ntpath.join(local, "Keyturn")
+    state = environ.get("XDG_STATE_HOME") or os.path.join(person, ".local", "state")
+    return SYSTEM_HOME, os.path.join(state, "keyturn")

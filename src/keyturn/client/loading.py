@@ -18,6 +18,7 @@ from keyturn.core.hardware import Tolerance
 from keyturn.core.jws import Kind
 from keyturn.core.license import Held, Standing
 from keyturn.core.model import ProductName, State, rfc3339
+from keyturn.core.trust import Revocation
 from keyturn.edge import keystore
 from keyturn.edge.vault import InstalledKey, Shelf
 
@@ -36,6 +37,7 @@ class Loaded(NamedTuple):
     held: Held | None
     certificate: Certificate | None
     tolerance: Tolerance | None
+    doubtful: Revocation | None
     standing: Standing
     via: str | None
     why_not: str | None
@@ -78,12 +80,14 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None, at_h
         reading = machine.computer(product).reading
         tolerance = hardware.same(held.vector, hardware.vector(reading, product.name))
     # 6.
+    doubtful = None if held is None or certificate is None else license.doubt(held, opened.document, opened.chain)
     standing = license.decide(
         product=product, record=record, certificate=certificate, why_not=why_not, tolerance=tolerance, clock=now,
+        doubtful=doubtful,
         noted=certificate is None or possession == "proven" or keystore.of_another(shelf.installation_key),
     )  # fmt: skip
     return Loaded(
-        shelf, opened, now, _key(shelf), guid, public, possession, record, held, certificate, tolerance, standing,
+        shelf, opened, now, _key(shelf), guid, public, possession, record, held, certificate, tolerance, doubtful, standing,
         shelf.via() if certificate is not None else None, why_not,
     )  # fmt: skip
 
@@ -100,7 +104,7 @@ def again(loaded: Loaded, machine: Machine, *, noted: bool | None = None) -> Loa
         noted = loaded.certificate is None or loaded.possession == "proven" or noted_by_another(loaded)
     standing = license.decide(
         product=loaded.opened.product, record=loaded.record, certificate=loaded.certificate, why_not=loaded.why_not,
-        tolerance=loaded.tolerance, clock=now, noted=noted,
+        tolerance=loaded.tolerance, clock=now, noted=noted, doubtful=loaded.doubtful,
     )  # fmt: skip
     return loaded._replace(now=now, standing=standing)
 

@@ -9,6 +9,7 @@ product's. Nothing is read before the first question, and no question opens a co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,7 @@ from keyturn.client.record import remember
 from keyturn.core import containers
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName, State
+from keyturn.core.trust import Floor
 from keyturn.edge import files
 from keyturn.edge.vault import Shelf
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 Consent = Callable[[Mapping[str, Any]], bool]
 Progress = Callable[[str], None]
 Connect = Callable[..., "Line"]
+_FLOOR = re.compile(r"([1-9][0-9]{0,2}):([A-Za-z0-9_-]{43})")
 
 
 class Status(NamedTuple):
@@ -69,9 +72,12 @@ class Client:
         machine: Machine | None = None,
         connect: Connect | None = None,
         product_file: bytes | None = None,
+        floor: str | Floor | None = None,
     ) -> None:
         """``product``: THUMBPRINT/SLUG, compiled into the application. ``test`` asks for the test product of that name.
 
+        ``floor``: NUMBER:DIGEST of a trust bundle, as ``product export`` prints it, compiled in too. A publisher's history
+        without that very bundle is not believed: a root that was retired before it can deceive nobody.
         ``version`` is the application's own, told at activation. ``home`` and ``scope`` choose the store. ``machine`` and
         ``connect`` are for tests (``keyturn.testing``): another computer and clock, another way to the service.
         """
@@ -85,10 +91,11 @@ class Client:
         self._opened: Homes | None = None
         self._seen: tuple[tuple[bytes | None, ...], Loaded] | None = None
         self._file = product_file
+        self._floor = _floor(floor) if isinstance(floor, str) else floor
 
     @classmethod
     def from_file(cls, path: str | Path, *, test: bool = False, **options: Any) -> Client:
-        """Pin the product whose file ships with the application.
+        """Pin the product whose file ships with the application, and the trust bundles that it was made under.
 
         Raises: KeyturnError ``file_malformed``, ``signature_invalid``, ``trust_invalid``; ``test_only`` if the file is
         a test product's and ``test`` was not asked for.
@@ -96,11 +103,11 @@ class Client:
         data = files.read(Path(path), containers.MAX_FILE)
         if data is None:
             raise KeyturnError("file_malformed", f"{path} does not exist")
-        name = containers.open_product(containers.expect(data, "product")).product.name
-        if name.test and not test:
+        product = containers.open_product(containers.expect(data, "product")).product
+        if product.name.test and not test:
             raise KeyturnError("test_only", f"{path} is a test product's: its licenses are worth nothing",
                                remedy="Ship the real product's file, or pass test=True in a test build.")
-        return cls(name, product_file=data, **options)
+        return cls(product.name, product_file=data, **{"floor": product.floor, **options})
 
     def status(self) -> Status:
         """Where the product stands now: read, verified and decided anew. Raises: KeyturnError ``product_missing``."""
@@ -149,8 +156,8 @@ class Client:
         if key is not None:
             progress("Checking the product key")
             actions.install_key(shelf, key, self._machine)
-        loaded = self._load()
-        if not actions.needs_activation(loaded):
+        loaded = self._load(behind=True)  # The answer brings the bundles that are missing.
+        if not actions.needs_activation(loaded) and self._reached(loaded):
             return self._status(loaded)
         token, loaded = actions.make_request(
             shelf, self._machine, allow_ephemeral=allow_ephemeral, product_version=self._version
@@ -166,12 +173,12 @@ class Client:
             outcome = actions.activate(shelf, self._machine, token, line.send)
         if isinstance(outcome, Refused):
             raise outcome.as_error()
-        return self._status(outcome)
+        return self._status(self._load())
 
     def deactivate(self, *, progress: Progress = lambda _text: None, ca_bundle: str | None = None) -> Status:
         """Return the seat. Raises: KeyturnError ``release_unknown``, ``return_limit_reached``, ``service_unreachable``."""
         shelf = self._homes().find(self.product)
-        loaded = self._load()
+        loaded = self._load(behind=True)
         with self._line(shelf, loaded, ca_bundle, progress) as line:
             line.reach()
             refused = actions.finish_release(shelf, line.send(actions.make_release(shelf, self._machine)))
@@ -208,10 +215,11 @@ class Client:
             return actions.add_product(homes.find, self._file, self._machine, expected=self.product)
         return homes.find(self.product)
 
-    def _load(self) -> Loaded:
+    def _load(self, *, behind: bool = False) -> Loaded:
         """The stored product; one that is not added yet, or damaged, begins with the file at hand.
 
         What was seen is noted where this account may write: a grace that nobody notes would never end, so it is over.
+        ``behind`` takes bundles that end before the floor, for what will bring more. Raises: KeyturnError ``trust_invalid``.
         """
         shelf, stored = self._homes().find(self.product), True
         stamp = shelf.stamp()
@@ -222,19 +230,38 @@ class Client:
         loaded = remember(shelf, loaded, self._machine)
         if stored and shelf.stamp() == stamp:  # Nothing was written meanwhile, by us or by another process.
             self._seen = stamp, loaded
+        if not self._reached(loaded) and not behind:
+            raise KeyturnError(
+                "trust_invalid", "the trust bundles stored here end before the one that this application asks for",
+                remedy="Add the product file that came with this version: `keyturn product add FILE`, or activate again.",
+            )  # fmt: skip
         return loaded
+
+    def _reached(self, loaded: Loaded) -> bool:
+        """Whether the publisher's history comes to the floor. Raises: KeyturnError ``trust_invalid`` if it is another one."""
+        bundles, floor = loaded.opened.chain.bundles, self._floor
+        if floor is None or len(bundles) < floor.number:
+            return floor is None
+        if bundles[floor.number - 1].digest != floor.digest:
+            raise KeyturnError(
+                "trust_invalid", "the trust bundles stored here are another history than the one that this application pins",
+                remedy="Remove the product (`keyturn product remove SLUG`) and add the real publisher's file.",
+            )  # fmt: skip
+        return True
 
     def _verified(self, shelf: Shelf) -> tuple[Shelf, Loaded, bool]:
         """The product, and whether it is the store's: where that cannot be written, the file at hand has to do."""
         try:
-            return shelf, load(shelf, self._machine, pin=self.product), True
+            loaded = load(shelf, self._machine, pin=self.product)
+            if self._file is None or self._reached(loaded):
+                return shelf, loaded, True
         except KeyturnError as error:
             if self._file is None or error.code in ("test_only", "permission_denied", "storage_failed"):
                 raise
-            if not shelf.vault.writable:
-                return shelf, load(shelf, self._machine, pin=self.product, at_hand=self._file), False
-            shelf = self._added()
-            return shelf, load(shelf, self._machine, pin=self.product), True
+        if not shelf.vault.writable:
+            return shelf, load(shelf, self._machine, pin=self.product, at_hand=self._file), False
+        shelf = self._added()
+        return shelf, load(shelf, self._machine, pin=self.product), True
 
     def _status(self, loaded: Loaded) -> Status:
         details = status_of(loaded)
@@ -246,3 +273,11 @@ class Client:
             standing.state.word, standing.usable, details["edition"], tuple(details["features"]), details["days_left"],
             standing.reason, standing.remedy, warning, details,
         )  # fmt: skip
+
+
+def _floor(text: str) -> Floor:
+    """Read ``NUMBER:DIGEST``. Raises: KeyturnError ``usage``."""
+    found = _FLOOR.fullmatch(text)
+    if found is None:
+        raise KeyturnError("usage", f"{text[:60]!r} is no floor: NUMBER:DIGEST, as `keyturn service product export` prints it")
+    return Floor(int(found[1]), found[2])

@@ -24,6 +24,7 @@ _REASONS = {
     "hardware_changed": "the hardware is not the one that was activated",
     "hardware_unreadable": "the hardware cannot be read",
     "anchors_appeared": "this computer shows hardware now that it did not show at activation",
+    "reissue_due": "the publisher replaced the key that signed this license",
     "clock_behind": "this computer's clock is behind a time it has already seen",
     "document_foreign": "the stored license belongs to another computer or installation",
     "signature_invalid": "the stored license was changed",

@@ -99,6 +99,22 @@ def open_product(value: dict[str, Any], thumbprint: str | None = None) -> Opened
     return Opened(documents.read_product(document, chain, role=role), chain, document)
 
 
+def renewed(known: Opened, chain: Chain, document: object) -> Opened:
+    """What is known of a product, under a longer ``chain`` and with the product file that came beside an answer, if any.
+
+    It is taken if it is the same product's, not older, and its signer is not revoked; otherwise the known one stays.
+    """
+    same = known._replace(chain=chain)
+    if not isinstance(document, str):
+        return same
+    try:
+        product = documents.read_product(document, chain, role=trust.role_for(known.product.name.test))
+    except KeyturnError:
+        return same  # What does not verify is as if it had not come.
+    newer = product.name == known.product.name and product.version >= known.product.version
+    return Opened(product, chain, document) if newer and chain.doubt(document, Kind.PRODUCT) is None else same
+
+
 def exchange(opened: Opened, items: list[Item]) -> dict[str, Any]:
     """The content of a ``.ktx`` file."""
     return {**opened.container(), "keyturn": "exchange", "items": [item.as_json() for item in items]}

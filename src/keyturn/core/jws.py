@@ -162,11 +162,7 @@ def public_from_jwk(value: object) -> bytes:
     """The raw key of an Ed25519 JWK. Raises: KeyturnError ``document_malformed``."""
     if not isinstance(value, dict) or value.get("kty") != "OKP" or value.get("crv") != "Ed25519" or "d" in value:
         raise KeyturnError("document_malformed", "this is not a public Ed25519 key")
-    x = value.get("x")
-    raw = _decode(x) if isinstance(x, str) else b""
-    if len(raw) != 32:
-        raise KeyturnError("document_malformed", "an Ed25519 key has 32 bytes")
-    return raw
+    return decoded(value.get("x"), 32)
 
 
 def verify(token: str, kind: Kind, find: Callable[[str], bytes | None]) -> Verified:
@@ -226,6 +222,14 @@ def _verify(
     if not holds(key, signature, f"{head}.{body}".encode("ascii")):
         raise KeyturnError("signature_invalid", f"the signature of the {header.kind.value} does not verify")
     return Verified(header.kind, header.kid, key, payload)
+
+
+def decoded(text: object, length: int) -> bytes:
+    """``length`` bytes of strict base64url. Raises: KeyturnError ``document_malformed``."""
+    data = _decode(text) if isinstance(text, str) else b""
+    if len(data) != length:
+        raise KeyturnError("document_malformed", f"{length} bytes are expected here")
+    return data
 
 
 def digest(token: str) -> str:

@@ -20,18 +20,23 @@ from keyturn.core.hardware import Tolerance
 from keyturn.core.jws import Kind
 from keyturn.core.model import DAY, State
 from keyturn.core.terms import Terms
-from keyturn.core.trust import Chain
+from keyturn.core.trust import Chain, Inclusion, Revocation
 
+REISSUE_DAYS = 190  # Days a doubtful certificate holds: two contacts a year reach the publisher in time.
 CLOCK_TOLERANCE = DAY  # Seconds a clock may lie behind the newest time seen before anyone mentions it.
 
 
 class Held(NamedTuple):
-    """What the store holds for one activation: the answer, the request it answers, and the hardware baseline."""
+    """What the store holds for one activation: the answer, the request it answers, and the hardware baseline.
+
+    ``proof`` shows that a signer whose key was stolen later made the certificate before that.
+    """
 
     certificate: str
     request: str
     vector: Mapping[str, str]
     salt: bytes
+    proof: Inclusion | None = None
 
 
 class Standing(NamedTuple):
@@ -91,6 +96,11 @@ def check_certificate(held: Held, product: ProductFile, chain: Chain, installati
     return certificate
 
 
+def doubt(held: Held, product: str, chain: Chain) -> Revocation | None:
+    """The revocation that makes a verified certificate, or the product file beside it, doubtful; ``None`` without any."""
+    return chain.doubt(held.certificate, Kind.CERTIFICATE, held.proof) or chain.doubt(product, Kind.PRODUCT)
+
+
 def effective_time(clock: int, record: Record | None) -> int:
     """The time that counts: the clock, or the newest time seen if the clock lies behind it."""
     return max(clock, record.high_water) if record is not None else clock
@@ -105,18 +115,21 @@ def decide(
     tolerance: Tolerance | None,
     clock: int,
     noted: bool = True,
+    doubtful: Revocation | None = None,
 ) -> Standing:
     """Decide the state of one product.
 
     1. No certificate that holds (``why_not`` says why): initial grace from the local record, then notification. A grace
        without a record begins now if it can be noted, and is over if it cannot: it would begin anew at every look.
-    2. A dated right whose end has passed: grace from its end, then notification.
+    2. A dated right whose end has passed: grace from its end, then notification. A ``doubtful`` certificate, whose signer's
+       key was stolen, is such a right: it ends 190 days after the publisher said so. That time is signed, and no deletion
+       begins it anew.
     3. Hardware out of tolerance or unreadable: grace from when it was first seen, then notification. With both, the
        grace that began first counts. ``noted`` says that somebody can write down when it was first seen: the holder of
        the installation's key, in a store that can be written. Where nobody can, it began at the newest time seen:
        otherwise a copied store whose key was thrown away would have a first day for ever.
     4. A dated right while the clock lies behind the newest time seen: grace, ``clock_behind``.
-    5. Otherwise licensed.
+    5. Otherwise licensed; a doubtful certificate says that it is to be issued again.
     """
     terms = Terms.read(product.terms)
     now = effective_time(clock, record)
@@ -130,14 +143,19 @@ def decide(
         return _grace(State.INITIAL_GRACE, why_not or "not_activated", start, terms, product.mode, now)
     # 2. and 3.
     ends = certificate.expires_at
+    believed = None if doubtful is None else doubtful.at + REISSUE_DAYS * DAY
     lost: list[tuple[int, str]] = []
     if ends is not None and now >= ends:
         lost.append((ends, "term_ended"))
+    if believed is not None and now >= believed:
+        lost.append((believed, "reissue_due"))
     if not tolerance.same:
         start = _first_seen(record, certificate, now, noted=noted)
         lost.append((start, tolerance.reason or "hardware_changed"))
     if lost:
         start, reason = min(lost)
+        if record is not None and record.rearms:
+            start = max(start, record.grace_from)  # A rearm begins any grace anew.
         standing = _grace(State.OUT_OF_TOLERANCE_GRACE, reason, start, terms, product.mode, now)
         return standing._replace(changed=tolerance.changed)
     # 4.
@@ -145,6 +163,12 @@ def decide(
     if behind and ends is not None:
         return _grace(State.OUT_OF_TOLERANCE_GRACE, "clock_behind", now, terms, product.mode, now)
     # 5.
+    if believed is not None:
+        until = believed if ends is None else min(believed, ends)
+        return Standing(
+            State.LICENSED, True, "reissue_due", _REMEDIES["reissue_due"], "keyturn activate", until, None, now,
+            tolerance.changed,
+        )  # fmt: skip
     renew_at = None if ends is None else max(certificate.issued_at, ends - terms.remind_days * DAY)
     due = renew_at is not None and now >= renew_at
     why = "clock_behind" if behind else None
@@ -170,6 +194,7 @@ _REMEDIES = {
     "hardware_changed": "Activate again: `keyturn activate`; one of the yearly moves is used if the computer is a new one.",
     "hardware_unreadable": "Run it once as root, or let the agent run, so that the hardware can be read.",
     "anchors_appeared": "Activate again: `keyturn activate`; the seat is kept, it costs nothing.",
+    "reissue_due": "Fetch a new certificate: `keyturn activate`; the seat is kept, it costs nothing.",
     "clock_behind": "Set this computer's clock; the license follows by itself.",
     "store_damaged": "Activate again: `keyturn activate`; a seat that is held costs nothing.",
     "document_foreign": "The stored license belongs to another computer or installation. Activate this one: `keyturn activate`.",

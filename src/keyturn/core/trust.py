@@ -7,6 +7,8 @@ Leaves to others: fetching and storing bundles, and judging the documents the ke
 - Bundle N+1 is signed by k roots of N *and* k of its own; numbers have no gaps, each names the one before.
 - A bundle travels as one or more compact JWS over the same payload, joined by ``~``: one per root that signed.
 - An issuing key is judged at the time of issue: an expired key un-licenses nobody.
+- A *revoked* key is another matter: a thief writes any date. Its revocation carries the root of a Merkle tree over what it
+  honestly signed; a document of such a key is believed only with a path to that root (:meth:`Chain.doubt`).
 - The *bundle floor* (number, digest) is the least the chain must reach; an older chain is refused.
 """
 
@@ -15,15 +17,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from keyturn.core import jws
+from keyturn.core import jws, merkle
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
-from keyturn.core.model import sha256_b64u
+from keyturn.core.model import b64u, sha256_b64u
 
 MAX_BUNDLES = 256
 MAX_ROOTS = 9
+MAX_REVOKED = 256
 ROLE_ISSUE = "issue"  # Product files, certificates, verdicts, lists of ordinary products.
 ROLE_TEST = "test"  # The same for test products, and for nothing else.
+# What an issuing key signs, and nothing else: a root signs trust bundles, and everybody else signs for themselves.
+ISSUED = frozenset({Kind.PRODUCT, Kind.CERTIFICATE})
 
 
 class Floor(NamedTuple):
@@ -43,6 +48,34 @@ class IssuingKey(NamedTuple):
     not_after: int
 
 
+class Revocation(NamedTuple):
+    """A stolen key, and what it signed before: the size and root of a Merkle tree. ``at`` is the bundle's time of issue."""
+
+    kid: str
+    size: int
+    root: bytes
+    at: int = 0
+
+
+class Inclusion(NamedTuple):
+    """Where a document stands in the tree of a revocation: proof that its signer was not yet a thief."""
+
+    place: int  # The index of its leaf.
+    path: tuple[bytes, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"index": self.place, "path": [b64u(step) for step in self.path]}
+
+    @classmethod
+    def read(cls, value: object) -> Inclusion:
+        """Raises: KeyturnError ``document_malformed``."""
+        path = value.get("path") if isinstance(value, dict) else None
+        index = value.get("index") if isinstance(value, dict) else None
+        if type(index) is not int or not isinstance(path, list) or len(path) > merkle.MAX_PATH:
+            raise KeyturnError("document_malformed", "this is no proof of inclusion")
+        return cls(index, tuple(jws.decoded(step, 32) for step in path))
+
+
 class Bundle(NamedTuple):
     """One verified trust bundle."""
 
@@ -53,6 +86,7 @@ class Bundle(NamedTuple):
     threshold: int
     roots: Mapping[str, bytes]
     keys: Mapping[str, IssuingKey]
+    revoked: Mapping[str, Revocation] = {}
 
 
 class Chain(NamedTuple):
@@ -71,21 +105,48 @@ class Chain(NamedTuple):
         """The floor a product file made now would carry."""
         return Floor(self.newest.number, self.newest.digest)
 
+    @property
+    def revoked(self) -> frozenset[str]:
+        """Every issuing key that was stolen, by its ``kid``."""
+        return frozenset(kid for bundle in self.bundles for kid in bundle.revoked)
+
+    def key(self, kid: str) -> IssuingKey:
+        """The key ``kid`` as the newest bundle that names it says. Raises: KeyturnError ``trust_invalid``."""
+        for bundle in reversed(self.bundles):
+            if kid in bundle.keys:
+                return bundle.keys[kid]
+        raise KeyturnError("trust_invalid", "the signer is not in the publisher's trust bundle")
+
     def issuing_key(self, kid: str, role: str) -> IssuingKey:
         """The key ``kid`` if the newest bundle that names it gives it ``role``.
 
         Raises: KeyturnError ``trust_invalid``.
         """
-        for bundle in reversed(self.bundles):
-            key = bundle.keys.get(kid)
-            if key is not None:
-                if key.role != role:
-                    raise KeyturnError("trust_invalid", f"the key may sign as {key.role!r}, not as {role!r}")
-                return key
-        raise KeyturnError("trust_invalid", "the signer is not in the publisher's trust bundle")
+        key = self.key(kid)
+        if key.role != role:
+            raise KeyturnError("trust_invalid", f"the key may sign as {key.role!r}, not as {role!r}")
+        return key
+
+    def revocation(self, kid: str) -> Revocation | None:
+        """The revocation of an issuing key, the first one that was said: no later bundle takes it back."""
+        return next((bundle.revoked[kid] for bundle in self.bundles if kid in bundle.revoked), None)
+
+    def doubt(self, token: str, kind: Kind, proof: Inclusion | None = None) -> Revocation | None:
+        """Why a verified document is doubtful, or ``None``.
+
+        1. Its signer is not revoked: no doubt.
+        2. ``proof`` leads from the document to the root of what the signer honestly signed: no doubt.
+        3. Otherwise it may be a thief's, whatever date it bears.
+        """
+        revocation = self.revocation(jws.read_header(token, kind).kid)
+        # 1. and 2.
+        if revocation is None or (proof is not None and _included(token, revocation, proof)):
+            return None
+        # 3.
+        return revocation
 
     def verify(self, token: str, kind: Kind, role: str) -> dict[str, Any]:
-        """Verify a document of ``kind`` that an issuing key signed, and return its claims.
+        """Verify a document of ``kind`` that an issuing key signed, and return its claims; revocations are :meth:`doubt`'s.
 
         1. Its ``kid`` is an issuing key of this chain, with the role.
         2. The signature holds.
@@ -121,9 +182,10 @@ def bundle_claims(
     threshold: int,
     roots: Sequence[bytes],
     keys: Sequence[IssuingKey],
+    revoked: Sequence[Revocation] = (),
 ) -> dict[str, Any]:
     """The claims of a trust bundle, ready to be signed by ``threshold`` roots."""
-    return {
+    claims: dict[str, Any] = {
         "v": 1,
         "publisher": publisher,
         "number": number,
@@ -134,6 +196,18 @@ def bundle_claims(
             {"jwk": jws.jwk(key.public), "role": key.role, "nbf": key.not_before, "exp": key.not_after} for key in keys
         ],
     }
+    if revoked:
+        claims["revoked"] = [{"kid": r.kid, "size": r.size, "root": b64u(r.root)} for r in revoked]
+    return claims
+
+
+def leaf(token: str) -> bytes:
+    """A document's leaf in the tree of what its signer signed."""
+    return merkle.leaf(token.encode("ascii"))
+
+
+def _included(token: str, revocation: Revocation, proof: Inclusion) -> bool:
+    return merkle.holds(leaf(token), proof.place, proof.path, revocation.size, revocation.root)
 
 
 def sign_bundle(claims: Mapping[str, Any], signers: Sequence[tuple[bytes, Callable[[bytes], bytes]]]) -> str:
@@ -236,6 +310,12 @@ def _parse(claims: Mapping[str, Any], digest: str) -> Bundle:
                 IssuingKey(jws.thumbprint(public), public, str(item["role"]), int(item["nbf"]), int(item["exp"]))
             )
         publisher, issued_at = str(claims["publisher"]), int(claims["iat"])
+        stolen = claims.get("revoked", [])
+        if not isinstance(stolen, list) or len(stolen) > MAX_REVOKED:
+            raise KeyturnError("trust_invalid", "a trust bundle's revocations are not understood")
+        revoked = [
+            Revocation(str(item["kid"]), int(item["size"]), jws.decoded(item["root"], 32), issued_at) for item in stolen
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise KeyturnError("trust_invalid", "a trust bundle lacks a part") from error
     if claims.get("v") != 1 or type(threshold) is not int or type(number) is not int:  # True is an int in Python.
@@ -245,6 +325,7 @@ def _parse(claims: Mapping[str, Any], digest: str) -> Bundle:
     return Bundle(
         number, digest, publisher, issued_at, threshold,
         {jws.thumbprint(root): root for root in roots}, {key.kid: key for key in keys},
+        {item.kid: item for item in revoked},
     )  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 Leaves to others: what is in a file. Foreign faults become ``storage_failed``, ``permission_denied`` or
 ``file_malformed``; a missing file is ``None``, because that is an ordinary answer.
 
+Modes are those of POSIX. On Windows ``PRIVATE`` is an access list (``sddl``), and any other mode what the folder says.
+
 Paths are texts with ``os.path`` here and in the client's store: ``pathlib`` costs a tenth of ``keyturn status``.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from _thread import get_ident
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +32,7 @@ def read(path: AnyPath, limit: int = MAX_FILE) -> bytes | None:
     Raises: KeyturnError ``input_too_large``, ``permission_denied``, ``storage_failed``.
     """
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=_opener) as stream:
             expected = min(os.fstat(stream.fileno()).st_size, limit)
             data = stream.read(expected + 1)
             if len(data) > expected:  # Longer than its size said: a file of /proc, or one that grows.
@@ -69,13 +72,14 @@ def write(path: AnyPath, data: bytes, mode: int = PUBLIC) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+            descriptor = _create(temporary, mode)
             with os.fdopen(descriptor, "wb") as stream:
-                os.fchmod(descriptor, mode)
+                if sys.platform != "win32":
+                    os.fchmod(descriptor, mode)  # Whatever the umask is.
                 stream.write(data)
                 stream.flush()
-                os.fsync(descriptor)
-            os.replace(temporary, path)
+                _sync(descriptor)
+            _replace(temporary, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -113,9 +117,8 @@ def open_folders(home: AnyPath, folder: AnyPath) -> None:
     try:
         os.makedirs(place, exist_ok=True)
         while True:
-            if (os.stat(place).st_mode & 0o055) != 0o055:
-                os.chmod(place, 0o755)  # noqa: S103 - it is the point: every program must be able to check its license
-            if place in (os.path.abspath(home), "/"):
+            _open_folder(place)
+            if place in (os.path.abspath(home), os.path.dirname(place)):
                 return
             place = os.path.dirname(place)
     except PermissionError as error:
@@ -124,28 +127,133 @@ def open_folders(home: AnyPath, folder: AnyPath) -> None:
         raise KeyturnError("storage_failed", f"{place} cannot be made: {error.strerror}") from error
 
 
+def _open_folder(place: str) -> None:
+    if sys.platform == "win32":
+        from keyturn.edge import windows
+
+        windows.open_to_everybody(place)
+    elif (os.stat(place).st_mode & 0o055) != 0o055:
+        os.chmod(place, 0o755)  # noqa: S103 - it is the point: every program must be able to check its license
+
+
 def sync_directory(path: AnyPath) -> None:
-    """Make names in a directory durable (a rename is not, until its directory is)."""
+    """Make names in a directory durable (a rename is not, until its directory is). On Windows the file system does it."""
+    if sys.platform == "win32":
+        return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until the disk has it. On macOS ``fsync`` only hands it to the disk, whose cache forgets (fsync(2) there)."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # Not every file system can.
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
+
+
+def _opener(path: str, flags: int) -> int:
+    if sys.platform == "win32":
+        from keyturn.edge import windows
+
+        return windows.open_for_reading(path)
+    return os.open(path, flags)
+
+
+def _create(path: str, mode: int) -> int:
+    """A new file for writing that has ``mode`` from its first moment."""
+    if sys.platform == "win32":
+        from keyturn.edge import windows
+
+        return windows.create(path, private=mode == PRIVATE)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+
+
+def _replace(source: str, target: AnyPath) -> None:
+    if sys.platform == "win32":
+        from keyturn.edge import windows
+
+        windows.replace(source, os.fspath(target))
+    else:
+        os.replace(source, target)
+
+
+def open_to_others(path: AnyPath) -> bool:
+    """Whether an account that is neither the file's owner nor the computer's administrator may do anything with it.
+
+    A file that is not there is open to nobody. Raises: KeyturnError ``storage_failed``.
+    """
+    try:
+        if sys.platform == "win32":
+            from keyturn.edge import sddl, windows
+
+            return sddl.lets_others_in(windows.access_list(os.fspath(path)))
+        return bool(os.stat(path).st_mode & 0o077)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise KeyturnError("storage_failed", f"who may read {path} cannot be told: {error.strerror}") from error
+
+
+def stamp(path: AnyPath) -> tuple[int, int, int] | None:
+    """What is different once a file was replaced, or a name in a folder was written; ``None`` if nothing is there.
+
+    Raises: KeyturnError ``storage_failed``.
+    """
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise KeyturnError("storage_failed", f"{path} cannot be looked at: {error.strerror}") from error
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def of_another(path: AnyPath) -> bool:
+    """Whether the file is there and belongs to another account. On Windows: is there and cannot be read by this one."""
+    try:
+        if sys.platform == "win32":
+            with open(path, "rb", opener=_opener):
+                return False
+        return os.stat(path).st_uid != os.geteuid()
+    except PermissionError:
+        return sys.platform == "win32"
+    except OSError:
+        return False
+
+
+def privileged() -> bool:
+    """Whether this process has the rights of root; on Windows, those of an administrator."""
+    if sys.platform == "win32":
+        from keyturn.edge import windows
+
+        return windows.is_administrator()
+    return os.geteuid() == 0
 
 
 def writable(path: AnyPath) -> bool:
     """Whether this account could write below ``path``, which need not exist yet."""
     place = os.path.abspath(path)
-    while not os.path.exists(place):
+    while not os.path.exists(place) and place != os.path.dirname(place):
         place = os.path.dirname(place)
+    if sys.platform == "win32":  # There ``os.access`` does not look at access lists, so it is tried.
+        with contextlib.suppress(OSError):
+            trial = os.path.join(place, f".{os.getpid()}.{get_ident()}.try")
+            os.close(os.open(trial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_TEMPORARY))
+            return True
+        return False
     return os.access(place, os.W_OK)
 
 
 @contextlib.contextmanager
 def lock(path: AnyPath) -> Iterator[None]:
     """Hold a file's lock, so that two processes do not change one thing at once; it ends with the process."""
-    import fcntl
-
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PUBLIC)
@@ -154,7 +262,14 @@ def lock(path: AnyPath) -> Iterator[None]:
     except OSError as error:
         raise KeyturnError("storage_failed", f"{path} cannot be opened: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if sys.platform == "win32":
+            from keyturn.edge import windows
+
+            windows.lock(descriptor)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import os
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -46,9 +46,17 @@ def create(path: files.AnyPath) -> Signer:
 
     Raises: KeyturnError ``already_exists``, ``storage_failed``, ``permission_denied``.
     """
+    return _keep(path, Ed25519PrivateKey.generate())
+
+
+def keep(path: files.AnyPath, seed: bytes) -> Signer:
+    """Store the key made of 32 secret bytes, which somebody has elsewhere too (a root, on paper). Raises as :func:`create`."""
+    return _keep(path, Ed25519PrivateKey.from_private_bytes(seed))
+
+
+def _keep(path: files.AnyPath, key: Ed25519PrivateKey) -> Signer:
     if os.path.exists(path):
         raise KeyturnError("already_exists", f"{path} holds a key already")
-    key = Ed25519PrivateKey.generate()
     files.write(path, _BEGIN + base64.b64encode(_PREFIX + key.private_bytes_raw()) + _END, files.PRIVATE)
     return _signer(key)
 
@@ -61,9 +69,9 @@ def load(path: files.AnyPath, make: Callable[[bytes], Signer] | None = None) -> 
     data = files.read(path, 16_384)
     if data is None:
         return None
-    with contextlib.suppress(FileNotFoundError):
-        if os.stat(path).st_mode & 0o077:
-            raise KeyturnError("permission_denied", f"{path} can be read by others; `chmod 600` it, or remove it")
+    if files.open_to_others(path):
+        mend = "let only its owner in" if sys.platform == "win32" else "`chmod 600` it"
+        raise KeyturnError("permission_denied", f"{path} can be read by others; {mend}, or remove it")
     return parse(data, str(path), make)
 
 
@@ -83,10 +91,7 @@ def parse(data: bytes, name: str, make: Callable[[bytes], Signer] | None = None)
 
 def of_another(path: files.AnyPath) -> bool:
     """Whether there is a key that belongs to another account, which can use it where this one cannot."""
-    try:
-        return os.stat(path).st_uid != os.geteuid()
-    except OSError:
-        return False
+    return files.of_another(path)
 
 
 def load_all(folder: files.AnyPath, make: Callable[[bytes], Signer] | None = None) -> dict[str, Signer]:

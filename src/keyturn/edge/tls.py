@@ -69,6 +69,14 @@ def pair_until(certificate: bytes, key: bytes) -> int:
     return int(found.not_valid_after_utc.timestamp())
 
 
+def until(certificate: bytes) -> int:
+    """When a certificate (PEM; the first of a chain) ends. Raises: KeyturnError ``store_damaged``."""
+    try:
+        return int(x509.load_pem_x509_certificate(certificate).not_valid_after_utc.timestamp())
+    except ValueError as error:
+        raise KeyturnError("store_damaged", "the TLS certificate cannot be read", remedy=_BRING) from error
+
+
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: int, days: int
 ) -> x509.CertificateBuilder:

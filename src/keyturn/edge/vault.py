@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from keyturn.core.errors import KeyturnError
 from keyturn.core.license import Held
 from keyturn.core.model import ProductName
+from keyturn.core.trust import Inclusion
 from keyturn.edge import files
 
 PROGRAM = "client"
@@ -191,7 +192,8 @@ class Shelf:
         if value is None:
             return None
         request, vector, salt = _baseline(value)
-        return Held(str(value.get("certificate")), request, vector, salt)
+        proof = None if value.get("proof") is None else Inclusion.read(value["proof"])
+        return Held(str(value.get("certificate")), request, vector, salt, proof)
 
     def via(self) -> str | None:
         """How the stored certificate came: ``online`` or ``file``."""
@@ -201,6 +203,8 @@ class Shelf:
     def keep_held(self, held: Held, via: str) -> None:
         """Certificate, request and baseline in one file: they are only worth something together."""
         value = {"certificate": held.certificate, "via": via, **_with_baseline(held.request, dict(held.vector), held.salt)}
+        if held.proof is not None:
+            value["proof"] = held.proof.as_json()
         files.write_json(self._place("license.json"), value)
 
     def remove_held(self) -> None:

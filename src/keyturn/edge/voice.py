@@ -57,6 +57,14 @@ class Call:
         if not click.confirm(f"{consequence} Go on?", default=False, err=True):
             raise KeyturnError("confirmation_required", "Nothing was changed.", remedy="Repeat it when you are sure.")
 
+    def secret(self, question: str) -> str | None:
+        """Ask for what nobody should see on the screen; ``None`` off a terminal."""
+        if not self.interactive or self.json:
+            return None
+        import click
+
+        return str(click.prompt(question, hide_input=True, err=True))
+
     def key(self, argument: str | None, key_file: str | None, *, needed: bool) -> str | None:
         """Read a product key: ``-`` for stdin, a file, ``KEYTURN_KEY_FILE``, or a prompt. In argv it warns."""
         path = key_file or self.environ.get("KEYTURN_KEY_FILE")
@@ -85,8 +93,8 @@ _COLOURS = {"red": 31, "green": 32, "yellow": 33}
 
 
 def style(text: str, *, fg: str | None = None, bold: bool = False) -> str:
-    """Colour on a terminal that wants it (``NO_COLOR``)."""
-    if "NO_COLOR" in os.environ or not sys.stdout.isatty():
+    """Colour on a terminal that wants it (``NO_COLOR``). Not on Windows, whose older consoles would show the codes."""
+    if "NO_COLOR" in os.environ or sys.platform == "win32" or not sys.stdout.isatty():
         return text
     codes = ";".join(["1"] * bold + ([str(_COLOURS[fg])] if fg else []))
     return f"\033[{codes}m{text}\033[0m"

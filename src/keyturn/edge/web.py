@@ -143,7 +143,7 @@ def health(ready: Callable[[], bool | Awaitable[bool]]) -> list[Route]:
         said = ready()
         if await said if inspect.isawaitable(said) else said:
             return json_response({"status": "ready"})
-        return Refused("service_unready", "The service is starting or stopping, or its database does not answer.", 5)
+        return Refused("service_unready", "The service is starting or stopping, or its database or signer is away.", 5)
 
     return [Route("/healthz", "GET", healthz, PUBLIC), Route("/readyz", "GET", readyz, PUBLIC)]
 

@@ -10,11 +10,12 @@ Leaves to others: rules (``core.issuance``), rows (``seats``), HTTP (``app``).
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from sqlite3 import Connection
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,6 +32,7 @@ from keyturn.service.home import ServiceHome
 from keyturn.service.ids import Ids
 from keyturn.service.sealing import Sealer
 from keyturn.service.seats import Intent, Issuer
+from keyturn.service.signing import IssuingSigner, Sheet
 
 F = TypeVar("F")
 MAX_REQUEST = 16_384  # Bytes of one document (design: commands).
@@ -65,9 +67,10 @@ class ActivationService:
         self.database = database
         self.clock = clock
         self.ids = Ids(chance)
+        self._looked = 0
         self.sealer = Sealer(home.pepper())
         # Somebody else's key is opened in the same time as nobody's: against this one.
-        self._signed: collections.deque[tuple[bytes, int, str]] = collections.deque()
+        self._signed: collections.deque[tuple[bytes, int, str, str]] = collections.deque()
         self._nobody = self.sealer.seal(bytes(32), 0, bytes(12))
 
     def prove(self, token: str) -> Proven | Returned | Refused:
@@ -116,11 +119,19 @@ class ActivationService:
             token, release, thumbprint, terms = proven
             return write(lambda db: seats.release(db, token, release, thumbprint, terms, self.ids, now))
         asked = proven
-        key, _ = self.home.signer(trust.role_for(asked.request.product.test), now)
-        issuer = Issuer(self.home.settings.publisher, key.kid, self.home.chain.floor)
+        issuer = self.issuer(test=asked.request.product.test)
         return write(
             lambda db: seats.record(db, asked.token, asked.request, asked.thumbprint, asked.terms, issuer, self.ids, now)
         )
+
+    def issuer(self, *, test: bool) -> Issuer:
+        """Who signs now, by what is on the disk now. Raises: KeyturnError ``trust_invalid`` without an issuing key in force."""
+        now = self.clock()
+        if now != self._looked:  # At most once a second: a replaced key must not go on signing until somebody restarts this.
+            self._looked = now
+            self.home.refresh()
+        key, _ = self.home.signer(trust.role_for(test), now)
+        return Issuer(self.home.settings.publisher, key.kid, self.home.chain.floor, self.home.chain.revoked)
 
     def answer(self, proven: Proven | Returned, outcome: Intent | int, write: Callable[..., object]) -> dict[str, Any]:
         """The answer to a recorded decision: the certificate, and what travels beside it. ``write`` as in :meth:`record`."""
@@ -129,40 +140,85 @@ class ActivationService:
             return {"v": 1, "released_at": outcome, "server_time": now}
         assert isinstance(proven, Proven)
         certificate = self.sign(outcome, write)
-        known = proven.request.bundle
+        bundles = list(self.home.chain.texts[proven.request.bundle :])
+        product = self._product_of_the_day(proven.request.product.slug, now // DAY) if self.sends_product(proven) else None
         return {
             "v": 1,
             "certificate": certificate,
-            "bundles": list(self.home.chain.texts[known:]),
+            "bundles": bundles,
+            **({"product": product} if product else {}),
             "server_time": now,
             "renew_after": RENEW_AFTER,
             "seat": {"how": outcome.how, "number": outcome.seat, "used": outcome.used, "limit": outcome.limit},
         }
 
+    def sends_product(self, proven: Proven) -> bool:
+        """Whether a product file of today goes with the answer: a bundle that is new there may revoke its file's signer."""
+        return bool(self.home.chain.texts[proven.request.bundle :] or self.home.chain.revoked)
+
     def sign(self, intent: Intent, write: Callable[..., object]) -> str:
         """Sign a recorded intent; the signature is kept with it, so that the same request gets the same bytes."""
-        signed = jws.signing_input(Kind.CERTIFICATE, intent.kid, intent.payload)
-        signature = intent.signature
-        if signature is None:
-            signer = self.home.signers.get(intent.kid)
-            if signer is None:
-                raise KeyturnError("internal", f"the issuing key {intent.kid} of a recorded decision is not here")
-            signature = signer.sign(signed)
-            # Ed25519 is deterministic: a crash before this write costs nothing, the same bytes are made again.
-            self._signed.append((signature, intent.serial, intent.request))
-            if len(self._signed) == 1:  # Otherwise an item of the writer's will take it along.
-                write(self._keep_signatures)
-        return jws.assemble(signed, signature)
+        if intent.signature is not None:
+            return jws.assemble(jws.signing_input(intent.kind, intent.kid, intent.payload), intent.signature)
+        if intent.kid in self.home.chain.revoked:  # Between record and signature its key was stolen and replaced.
+            (intent,) = self.reissue([intent])
+        signed = self._signer(intent).sign(intent)
+        self._keep(intent, signed.signature, write)
+        return signed.token
+
+    async def signed(self, intent: Intent, write: Callable[..., object]) -> Intent:
+        """A recorded intent, and its signature with it if that takes long: an event loop goes on meanwhile. As :meth:`sign`."""
+        if intent.signature is not None:
+            return intent
+        if intent.kid in self.home.chain.revoked:
+            (intent,) = await self._again([intent], write)
+        signer = self._signer(intent)
+        if not signer.waits:
+            return intent
+        made = await asyncio.wrap_future(signer.submit(intent))
+        self._keep(intent, made.signature, write)
+        return intent._replace(signature=made.signature)
 
     def recover(self) -> int:
-        """Finish every decision that was recorded and not signed; the result is how many."""
+        """Finish every decision that was recorded and not signed; the result is how many.
+
+        What can be signed is, and is durable, before the first failure is raised. Raises: as :meth:`sign`.
+        """
         count = 0
         while intents := self.database.read(seats.open_intents):
-            for intent in intents:
-                self.sign(intent, self.database.write)
-            count += len(intents)
-            self.database.write(lambda db: None).result()  # Behind the signatures in the queue: they are durable now.
+            stolen = [intent for intent in intents if intent.kid in self.home.chain.revoked]
+            intents = [intent for intent in intents if intent not in stolen] + self.reissue(stolen)
+            begun = [(intent, self._signer(intent).submit(intent)) for intent in intents]
+            failures = [failure for _, future in begun if (failure := future.exception()) is not None]
+            made = [(f.result().signature, i.serial, i.request, i.kid) for i, f in begun if f.exception() is None]
+            self.database.write_now(lambda db, made=made: seats.keep_signatures(db, made))  # type: ignore[misc]
+            count += len(made)
+            if failures:
+                raise failures[0]
         return count
+
+    def _signer(self, intent: Intent) -> IssuingSigner:
+        signer = self.home.signers.get(intent.kid)
+        if signer is None:
+            raise KeyturnError("internal", f"the issuing key {intent.kid} of a recorded decision is not here")
+        return signer
+
+    def _keep(self, intent: Intent, signature: bytes, write: Callable[..., object]) -> None:
+        # Ed25519 is deterministic: a crash before this write costs nothing, the same bytes are made again.
+        self._signed.append((signature, intent.serial, intent.request, intent.kid))
+        if len(self._signed) == 1:  # Otherwise an item of the writer's will take it along.
+            write(self._keep_signatures)
+
+    def reissue(self, intents: Sequence[Intent]) -> list[Intent]:
+        """Record decisions of a stolen key again, to be signed by the key of now; durable when it returns."""
+        found: list[Intent] = self._again(intents, self.database.write).result()
+        return found
+
+    def _again(self, intents: Sequence[Intent], write: Callable[..., Any]) -> Any:
+        now = self.clock()
+        tests = {kid: self.home.chain.key(kid).role == trust.ROLE_TEST for kid in {intent.kid for intent in intents}}
+        issuers = {kid: self.issuer(test=test) for kid, test in tests.items()}
+        return write(lambda db: [seats.reissue(db, intent, issuers[intent.kid], now) for intent in intents])
 
     def ask(self, token: str) -> dict[str, Any] | Refused:
         """What a request would get, without taking a seat. Raises as :meth:`prove`."""
@@ -204,12 +260,12 @@ class ActivationService:
             self.home.settings.probe_url, row["terms_url"], self.home.ca or None, row["mode"], json.loads(row["terms"]),
             self.home.chain.floor, now,
         )  # fmt: skip
-        _, signer = self.home.signer(trust.role_for(name.test), now)
+        key, signer = self.home.signer(trust.role_for(name.test), now)
         return {
             "keyturn": "product",
             "v": 1,
             "bundles": list(self.home.chain.texts),
-            "product": jws.sign(Kind.PRODUCT, product.claims(), signer.public, signer.sign),
+            "product": signer.sign(Sheet(key.kid, jws.dumps(product.claims()))).token,
         }
 
     def directory(self) -> dict[str, Any]:
@@ -224,6 +280,10 @@ class ActivationService:
             "bundles": list(self.home.chain.texts),
             "server_time": self.clock(),
         }
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 (a service lives as long as its process)
+    def _product_of_the_day(self, slug: str, _day: int) -> str:
+        return str(self.product_file(slug)["product"])
 
     def _look_up(self, product: ProductName, serial: int) -> tuple[Terms | None, int | None, bytes]:
         terms, found, sealed = self.database.read(lambda db: seats.look_up(db, str(product), serial, self._nobody))

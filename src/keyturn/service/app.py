@@ -7,7 +7,10 @@ Keeps: the table of routes with their access, and the rings around them. Leaves 
 
 from __future__ import annotations
 
+import asyncio
+import collections
 from collections.abc import Mapping
+from sqlite3 import Connection
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -20,17 +23,20 @@ from keyturn.edge.limits import Limits
 from keyturn.edge.metrics import MEDIA_TYPE, Metrics
 from keyturn.edge.serverlog import Log
 from keyturn.edge.web import JSON, NOTES, PUBLIC, Route, application, health, json_response
-from keyturn.service import admin, docpage, openapi
-from keyturn.service.activation import ActivationService, Proven
+from keyturn.service import admin, alarms, docpage, openapi, rotation
+from keyturn.service.activation import ActivationService, Proven, Returned
 from keyturn.service.admin import Gatekeeper
 from keyturn.service.observing import Observed
 from keyturn.service.ratelimit import Limiter, Rates
+from keyturn.service.seats import Intent
 from keyturn.service.shedding import Shedding, admission
 
 __all__ = ["Log", "build", "routes"]
 
 
-def routes(service: ActivationService, gate: Gatekeeper, metrics: Metrics) -> list[Route]:
+def routes(
+    service: ActivationService, gate: Gatekeeper, metrics: Metrics, certificate: str | None = None
+) -> list[Route]:
     """The authorization table. Everything a client needs is public: the documents prove who speaks."""
 
     together = Together(service.database)
@@ -54,7 +60,7 @@ def routes(service: ActivationService, gate: Gatekeeper, metrics: Metrics) -> li
             notes["outcome"] = "refused"
             return outcome
         notes["outcome"] = "released" if isinstance(outcome, int) else outcome.how
-        return json_response(service.answer(proven, outcome, together.write))
+        return json_response(await _answer(service, proven, outcome, together))
 
     async def ask(request: Request) -> Response | Refused:
         token = _token(await request.body())
@@ -63,7 +69,7 @@ def routes(service: ActivationService, gate: Gatekeeper, metrics: Metrics) -> li
         return answer if isinstance(answer, Refused) else json_response(answer)
 
     async def figures(_request: Request) -> Response:
-        return Response(metrics.render(_gauges(service)), media_type=MEDIA_TYPE)
+        return Response(metrics.render(_gauges(service, certificate)), media_type=MEDIA_TYPE)
 
     return [
         Route("/.well-known/keyturn", "GET", directory, PUBLIC),
@@ -72,17 +78,46 @@ def routes(service: ActivationService, gate: Gatekeeper, metrics: Metrics) -> li
         *_description(service),
         *admin.routes(service, gate),
         Route("/metrics", "GET", figures, "metrics.read"),
-        *health(lambda: service.database.read(lambda db: db.execute("SELECT 1").fetchone()[0] == 1)),
+        *health(lambda: service.home.holder.away is None and service.database.read(_answers)),
     ]
 
 
-def build(service: ActivationService, log: Log, *, rates: Rates | None = None) -> ASGIApp:
-    """The application with its limits, ready to be served. ``rates`` are the settings' unless given."""
+def build(
+    service: ActivationService, log: Log, *, rates: Rates | None = None, certificate: str | None = None
+) -> ASGIApp:
+    """The application with its limits, ready to be served.
+
+    ``rates`` are the settings' unless given, ``certificate`` is the TLS certificate's file, if not the home's.
+    """
     gate, metrics = Gatekeeper(service), Metrics()
-    table = routes(service, gate, metrics)
+    service.home.holder.watchers.append(metrics.signature)
+    table = routes(service, gate, metrics, certificate)
     limiter = Limiter(service.home.settings.rates() if rates is None else rates)
     limited = Limits(Shedding(application(table, guards=gate.guards), limiter), routes=table, log=log)
     return Observed(limited, service, routes=table, log=log, metrics=metrics)
+
+
+async def _answer(
+    service: ActivationService, proven: Proven | Returned, outcome: Intent | int, together: Together
+) -> Mapping[str, object]:
+    """The answer to a recorded decision. While a slow signer works, everybody else is served.
+
+    Raises: KeyturnError ``signer_unavailable``, without the reason: strangers read it.
+    """
+    try:
+        if isinstance(outcome, Intent) and isinstance(proven, Proven):
+            outcome = await service.signed(outcome, together.write)
+            if service.home.holder.waits and service.sends_product(proven):
+                return await asyncio.to_thread(service.answer, proven, outcome, service.database.write)
+        return service.answer(proven, outcome, together.write)
+    except KeyturnError as error:
+        if error.code not in ("signer_unavailable", "signer_locked"):
+            raise
+        raise KeyturnError("signer_unavailable", retry_after=error.retry_after or 1) from error
+
+
+def _answers(db: Connection) -> bool:
+    return bool(db.execute("SELECT 1").fetchone()[0] == 1)
 
 
 def _description(service: ActivationService) -> list[Route]:
@@ -99,21 +134,29 @@ def _description(service: ActivationService) -> list[Route]:
     return [Route("/v1/openapi.json", "GET", document, PUBLIC), Route("/docs", "GET", page, PUBLIC)]
 
 
-def _gauges(service: ActivationService) -> Mapping[tuple[str, str], Mapping[str, float]]:
+def _gauges(service: ActivationService, certificate: str | None = None) -> Mapping[tuple[str, str], Mapping[str, float]]:
     """Figures that are looked up when they are asked for."""
-    now = service.clock()
-    until: dict[str, int] = {}
-    for key in service.home.chain.newest.keys.values():
-        if key.kid in service.home.signers:
-            until[key.role] = max(until.get(key.role, 0), key.not_after)
+    now, home = service.clock(), service.home
+    tls = alarms.tls_until(certificate or home.tls_files[0])
+    levels = collections.Counter(str(alarm.level) for alarm in alarms.alarms(home, now, certificate=certificate))
     intents = service.database.read(
         lambda db: db.execute("SELECT count(*) FROM intent WHERE signature IS NULL").fetchone()[0]
     )
     return {
         ("keyturn_open_intents", "Decisions that are recorded and not yet signed."): {"": intents},
         ("keyturn_issuing_key_days_left", "Days until the last issuing key that is here ends, by role."): {
-            role: (end - now) / DAY for role, end in until.items()
+            role: max(0, end - now) / DAY for role, end in alarms.here_until(home).items()
         },
+        ("keyturn_signer_ready", "Whether the signer answers, by its kind: 0 while it is away."): {
+            home.settings.signer: float(home.holder.away is None)
+        },
+        ("keyturn_authorised_key_days_left", "Days until the last authorised issuing key ends, by role."): {
+            role: max(0, end - now) / DAY for role, end in rotation.authorised_until(home.chain).items()
+        },
+        ("keyturn_tls_days_left", "Days until the TLS certificate ends."): {
+            "": max(0, (tls or 0) - now) / DAY
+        },
+        ("keyturn_alarms", "What ends within 90, 60 or 30 days."): {str(level): levels[str(level)] for level in alarms.LEVELS},
     }
 
 

@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keyturn import __version__
+from keyturn.core import jws
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import parse_rfc3339, rfc3339
 from keyturn.core.trust import Chain
-from keyturn.edge import archive, files, keystore
+from keyturn.edge import archive, files, signer_files
 from keyturn.edge.archive import Progress, Reader, faults, nowhere
 from keyturn.edge.database import open_database
-from keyturn.edge.keystore import Signer
 from keyturn.edge.snapshot import open_as_it_is, snapshot
-from keyturn.service import checks
+from keyturn.service import checks, signing
 from keyturn.service import home as homes
 from keyturn.service.checks import Check
 from keyturn.service.home import ServiceHome
@@ -37,7 +37,7 @@ from keyturn.service.home import ServiceHome
 VERSION = 1
 BACKUP, SECRETS = "backup", "secrets"
 DATABASE, SETTINGS, BUNDLES = "service.db", "service.toml", "bundles.json"
-PUBLIC = (DATABASE, SETTINGS, BUNDLES, "tls/ca.pem", "tls/cert.pem")
+PUBLIC = (DATABASE, SETTINGS, BUNDLES, "tls/ca.pem", "tls/cert.pem", signing.PUBLIC)
 _PEPPER = re.compile(r"pepper/([1-9][0-9]{0,3})", re.ASCII)
 _KEY = re.compile(r"keys/[a-z]{1,20}-[0-9]{2,4}\.key", re.ASCII)
 _TLS = ("tls/ca.key", "tls/key.pem")
@@ -151,13 +151,17 @@ def _time(text: object, path: Path) -> int:
         raise KeyturnError("file_malformed", f"{path}: its manifest has no time") from error
 
 
-def signers(given: Reader, chain: Chain) -> dict[str, Signer]:
-    """The issuing keys in a secrets file. Raises: KeyturnError ``publisher_mismatch`` for one that no bundle names."""
-    found = [keystore.parse(given.read(name), name) for name in given.names if _KEY.fullmatch(name)]
-    stray = [signer.kid for signer in found if not any(signer.kid in bundle.keys for bundle in chain.bundles)]
+def kids(given: Reader, chain: Chain) -> set[str]:
+    """The issuing keys in a secrets file, encrypted or not; each by the public key that is in its file.
+
+    Raises: KeyturnError ``publisher_mismatch`` for one that no bundle names, ``store_damaged``.
+    """
+    publics = (signer_files.public_of(given.read(name), name) for name in given.names if _KEY.fullmatch(name))
+    found = {jws.thumbprint(public) for public in publics}
+    stray = sorted(kid for kid in found if not any(kid in bundle.keys for bundle in chain.bundles))
     if stray:
         raise KeyturnError("publisher_mismatch", f"{given.path}: the issuing key {stray[0]} is in no trust bundle")
-    return {signer.kid: signer for signer in found}
+    return found
 
 
 def peppers(given: Reader) -> Callable[[int], bytes | None]:
@@ -187,7 +191,7 @@ def unpack(reader: Reader, staged: Path, progress: Progress = nowhere) -> None:
         if name == DATABASE:
             reader.copy(name, staged / name, progress)
         else:
-            public = name.endswith(".pem") or name == BUNDLES
+            public = name.endswith((".pem", ".json"))
             files.write(staged / name, reader.read(name), files.PUBLIC if public else files.PRIVATE)
 
 

@@ -14,7 +14,7 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY, rfc3339
 from keyturn.edge import clock
 from keyturn.edge.terminal import Call, pass_call
-from keyturn.service import catalog, home
+from keyturn.service import alarms, catalog, home, rotation
 from keyturn.service.context import ServiceVerbs, address, changed_home, home_path, opened
 from keyturn.service.home import ServiceHome
 
@@ -33,6 +33,7 @@ PROBE_LISTEN = "127.0.0.1:8080"
         "install": "keyturn.service.install:install",
         "answer": "keyturn.service.answering:answer",
         "token": "keyturn.service.token_cli:token",
+        "root": "keyturn.service.root_cli:root",
         "backup": "keyturn.service.backup_cli:backup",
         "restore": "keyturn.service.backup_cli:restore",
         "verify": "keyturn.service.backup_cli:verify",
@@ -119,6 +120,7 @@ def run(
     """Run the service until SIGTERM. The root folder is never opened."""
     from keyturn.edge import listen as listening
     from keyturn.edge.serverlog import open_log
+    from keyturn.service import minding
     from keyturn.service.app import build
 
     host, port = address(listen)
@@ -129,7 +131,7 @@ def run(
         raise KeyturnError("usage", "--tls-cert and --tls-key go together")
     listening.raise_file_limit()
     with opened(call) as running:
-        recovered = running.recover()
+        recovered = minding.begin(running)
         log = open_log(clock.now)
         if recovered:
             log("recovered", {"intents": recovered})
@@ -146,11 +148,20 @@ def run(
             click.echo(json.dumps(event) if call.json else text)
 
         async def main() -> None:
-            await listening.serve(
-                build(running, log), host=host, port=port, tls_cert=cert, tls_key=key,
-                probe_host=probe[0] if probe else None, probe_port=probe[1] if probe else None,
-                on_ready=ready, stop=asyncio.Event(),
-            )  # fmt: skip
+            stop = asyncio.Event()
+            telling = asyncio.create_task(
+                alarms.daily(lambda: alarms.write(log, alarms.alarms(running.home, clock.now(), certificate=cert)), stop)
+            )
+            try:
+                async with minding.minded(running, log):
+                    await listening.serve(
+                        build(running, log, certificate=cert), host=host, port=port, tls_cert=cert, tls_key=key,
+                        probe_host=probe[0] if probe else None, probe_port=probe[1] if probe else None,
+                        on_ready=ready, stop=stop,
+                    )  # fmt: skip
+            finally:
+                stop.set()
+                await telling
 
         gc.freeze()  # What exists by now lives as long as the process: the collector need not look at it again.
         gc.set_threshold(50_000)
@@ -160,12 +171,13 @@ def run(
 @service.command()
 @pass_call
 def status(call: Call) -> None:
-    """Say what the service holds and until when its issuing keys last."""
+    """Say what the service holds, until when its issuing keys last, and what ends soon."""
     with opened(call) as running:
         now = clock.now()
         products = running.database.read(catalog.products)
-        keys = [k for k in running.home.chain.newest.keys.values() if k.kid in running.home.signers]
-        until = max((k.not_after for k in keys), default=0)
+        until = min(alarms.here_until(running.home).values())
+        ahead = min(rotation.authorised_until(running.home.chain).values())
+        ending = list(alarms.alarms(running.home, now))
         open_intents = running.database.read(
             lambda db: db.execute("SELECT count(*) FROM intent WHERE signature IS NULL").fetchone()[0]
         )
@@ -174,11 +186,23 @@ def status(call: Call) -> None:
             "url": running.home.settings.url, "bundle": running.home.chain.newest.number, "products": len(products),
             "keys": sum(p["keys"] for p in products), "seats_used": sum(p["seats_used"] for p in products),
             "open_intents": open_intents, "issuing_until": rfc3339(until), "issuing_days": (until - now) // DAY,
+            "signer": running.home.settings.signer, "authorised_until": rfc3339(ahead), "authorised_days": (ahead - now) // DAY,
         }  # fmt: skip
-    call.emit(found, "\n".join(f"  {name.replace('_', ' '):<15} {value}" for name, value in found.items()))
+    lines = [f"  {name.replace('_', ' '):<16} {value}" for name, value in found.items()]
+    lines += [f"  ALARM            {alarm}" for alarm in ending]
+    call.emit({**found, "alarms": [alarm._asdict() for alarm in ending]}, "\n".join(lines))
 
 
-@service.group("issuing-key")
+@service.group(
+    "issuing-key",
+    lazy={
+        "create": "keyturn.service.storing_cli:create",
+        "store": "keyturn.service.storing_cli:store",
+        "retire": "keyturn.service.theft_cli:retire",
+        "reissue": "keyturn.service.theft_cli:reissue",
+        "proofs": "keyturn.service.theft_cli:proofs",
+    },
+)
 def issuing_key() -> None:
     """The keys that sign certificates: authorised two years ahead, in force for 90 days each."""
 
@@ -186,20 +210,22 @@ def issuing_key() -> None:
 @issuing_key.command("list")
 @pass_call
 def issuing_key_list(call: Call) -> None:
-    """List every issuing key, when it is in force, and whether it is here."""
+    """List every issuing key: its role and time, whether it is here, sealed with the root, retired or revoked, days left."""
     with opened(call) as running:
         now = clock.now()
         keys = [
             {
                 "kid": key.kid, "role": key.role, "from": rfc3339(key.not_before), "until": rfc3339(key.not_after),
-                "here": key.kid in running.home.signers, "in_force": key.not_before <= now <= key.not_after,
+                "state": rotation.state(running.home, key), "here": key.kid in running.home.signers,
+                "in_force": key.not_before <= now <= key.not_after, "days_left": max(0, (key.not_after - now) // DAY),
             }
-            for key in sorted(running.home.chain.newest.keys.values(), key=lambda key: (key.role, key.not_before))
+            for key in rotation.every_key(running.home.chain)
         ]  # fmt: skip
     call.emit(
         {"keys": keys},
         "\n".join(
-            f"  {k['role']:<6} {str(k['from'])[:10]} to {str(k['until'])[:10]}  {'here' if k['here'] else 'sealed with the root'}"
+            f"  {k['role']:<6} {str(k['from'])[:10]} to {str(k['until'])[:10]}  {k['state']:<8}"
+            f" {k['days_left']:>4} days left  {str(k['kid'])[:12]}"
             for k in keys
         ),
     )
@@ -208,10 +234,28 @@ def issuing_key_list(call: Call) -> None:
 @issuing_key.command("rotate")
 @pass_call
 def issuing_key_rotate(call: Call) -> None:
-    """Bring the keys of this period and the next from the root folder. A running service takes them at its next start."""
+    """Bring the keys in force and the next from the root folder, and see to it that two years are authorised.
+
+    Where one root decides and is in the root folder, the next trust bundle is made here; where several must sign, it says which
+    ceremony is due.
+    """
+    from keyturn.service import storing
+
     with changed_home(call) as path:
-        brought = home.rotate(path, ServiceHome(path, call.environ).chain, clock.now())
-    call.emit({"brought": [key.kid for key in brought]}, f"Brought {len(brought)} issuing key(s) from the root folder.")
+        now = clock.now()
+        extended = rotation.extend(ServiceHome(path, call.environ), now)
+        service = ServiceHome(path, call.environ, call.secret)
+        brought = storing.bring(service, now)
+    bundle = extended.chain.newest.number if extended.added else None
+    text = [f"Brought {len(brought)} issuing key(s) from the root folder."]
+    if extended.added:
+        until = rfc3339(min(rotation.authorised_until(extended.chain).values()))
+        text.append(f"Trust bundle {bundle} authorises {extended.added} more, until {until}.")
+    if brought or extended.added:
+        text.append(home.TAKES_IT_AT_ONCE if service.settings.signer == "file" else home.TAKES_IT)
+    text += [extended.due] if extended.due else []
+    found = {"brought": [key.kid for key in brought], "authorised": extended.added, "bundle": bundle, "due": extended.due}
+    call.emit(found, "\n".join(text))
 
 
 @service.group()
@@ -241,7 +285,7 @@ def config_show(call: Call, origin: bool) -> None:
 @click.argument("value")
 @pass_call
 def config_set(call: Call, name: str, value: str) -> None:
-    """Change a setting: url, probe_url, database, rate_address, rate_prefix or rate_key."""
+    """Change a setting. `keyturn service config show` lists them, with their values."""
     with changed_home(call) as path:
         home.change_setting(path, name, value)
     call.emit({name: value}, f"{name} = {value}")

@@ -104,12 +104,13 @@ def opened(call: Call) -> Iterator[ActivationService]:
 
     Raises: KeyturnError ``not_initialised``, ``home_foreign``.
     """
-    home = ServiceHome(home_path(call), call.environ)
+    home = ServiceHome(home_path(call), call.environ, call.secret)
     database = home.open_database()
     try:
         yield ActivationService(home, database, clock=clock.now, chance=secrets.token_bytes)
     finally:
         database.close()
+        home.close()
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The service's folder: settings, trust bundles, issuing keys, pepper, TLS files, database.
 
 - ``root/`` holds the publisher's root key and every issuing key. ``service run`` never opens it.
-- ``keys/`` holds the issuing keys of this period and the next; ``pepper/`` the secret that seals product keys.
+- ``keys/`` holds the issuing keys of this period and the next, or says which ones another signer holds (``signing``);
+  ``pepper/`` the secret that seals product keys.
 - A backup of the database without ``pepper/`` yields no usable product key; without ``root/`` no new trust bundle.
 """
 
@@ -11,6 +12,7 @@ import base64
 import json
 import os
 import secrets
+import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -20,18 +22,22 @@ from keyturn.core import trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY
 from keyturn.core.trust import Chain, IssuingKey
-from keyturn.edge import files, keystore, sodium, tls
+from keyturn.edge import files, keystore, tls
 from keyturn.edge.database import Database, open_database
-from keyturn.edge.keystore import Signer
+from keyturn.edge.secret import Prompt
+from keyturn.service import signing
 from keyturn.service.ratelimit import Rate, Rates
+from keyturn.service.signing import IssuingSigner
 
 PROGRAM = "service"
 PERIOD = 90 * DAY  # An issuing key's life.
 STEP = 75 * DAY  # From one key's start to the next: fifteen days of overlap.
 AHEAD = 10  # Keys made at init: two years are authorised.
+TAKES_IT = "A running service takes it at its next start."
+TAKES_IT_AT_ONCE = "A running service takes it within a second."
 # Requests, PER_SECOND/BURST or off. Generous: a whole campus may wake up behind one address on a Monday.
 RATES = {"rate_address": "100/2000", "rate_prefix": "400/8000", "rate_key": "50/5000"}
-SETTINGS = ("url", "probe_url", "publisher", "database", *RATES)
+SETTINGS = ("url", "probe_url", "publisher", "database", *RATES, *signing.SETTINGS)
 
 
 class Settings(NamedTuple):
@@ -44,31 +50,59 @@ class Settings(NamedTuple):
     rate_address: str
     rate_prefix: str
     rate_key: str
+    signer: str
+    signer_processes: str
+    signer_command: str
+    pkcs11_module: str
+    pkcs11_token: str
 
     def rates(self) -> Rates:
         """The limits on requests. Raises: KeyturnError ``usage`` for a setting that is no rate."""
         return Rates(Rate.parse(self.rate_address), Rate.parse(self.rate_prefix), Rate.parse(self.rate_key))
 
+    def signing(self) -> signing.Choice:
+        """Who signs. Raises: KeyturnError ``usage`` for a setting that means nothing."""
+        return signing.Choice.read({name: getattr(self, name) for name in signing.SETTINGS})
+
 
 class ServiceHome:
-    """An initialised service folder, opened. It reads everything but ``root/``."""
+    """An initialised service folder, opened. It reads everything but ``root/``. ``prompt`` asks a person for a PIN."""
 
-    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, environ: Mapping[str, str], prompt: Prompt | None = None) -> None:
         files.check_home(path, PROGRAM)
         self.path = path
+        self._stamp = stamp(path)  # Before anything is read: what changes meanwhile is seen as a change.
         self.settings, self.origins = read_settings(path, environ)
         bundles = files.read_json(path / "bundles.json")
         if bundles is None:
             raise KeyturnError("not_initialised", f"{path} holds no service")
         self.chain: Chain = chain_of(bundles)
-        self.signers: dict[str, Signer] = keystore.load_all(path / "keys", sodium.signer)
+        self.secrets = signing.secrets(environ, prompt)
+        self.load_signers()
         self.ca = (files.read(path / "tls" / "ca.pem") or b"").decode()
 
     @property
     def tls_files(self) -> tuple[str, str]:
         return str(self.path / "tls" / "cert.pem"), str(self.path / "tls" / "key.pem")
 
-    def signer(self, role: str, now: int) -> tuple[IssuingKey, Signer]:
+    def load_signers(self) -> None:
+        """Look which issuing keys are here. Nothing is opened, and nobody is asked."""
+        self.holder, held = signing.open_holder(self.path, self.settings.signing(), self.secrets)
+        self.signers: dict[str, IssuingSigner] = signing.signers(self.holder, held)
+
+    def open_signer(self) -> None:
+        """Open the signer before it is needed, and take the keys that it says it holds.
+
+        Raises: KeyturnError ``signer_locked``, ``store_damaged``, ``signer_unavailable`` (also if it holds none of ours).
+        """
+        held = signing.ask(self.path, self.settings.signing(), self.holder, self.named())
+        self.signers = signing.signers(self.holder, held)
+
+    def named(self) -> set[str]:
+        """Every issuing key that a trust bundle names."""
+        return {kid for bundle in self.chain.bundles for kid in bundle.keys}
+
+    def signer(self, role: str, now: int) -> tuple[IssuingKey, IssuingSigner]:
         """The issuing key to sign with now: of those in force that are here, the newest.
 
         Raises: KeyturnError ``trust_invalid`` when every key here is past its time.
@@ -84,6 +118,27 @@ class ServiceHome:
                 remedy="Bring the next keys from the root folder: `keyturn service issuing-key rotate`.",
             )  # fmt: skip
         return max(found, key=lambda item: item[0].not_before)
+
+    def close(self) -> None:
+        """Let the signer go."""
+        self.holder.close()
+
+    def changed(self) -> bool:
+        """Whether trust bundles or issuing keys were written since this was opened: two looks at the disk, no reading."""
+        return self._stamp != stamp(self.path)
+
+    def refresh(self) -> bool:
+        """Take a newer trust bundle and other key files into use, if there are any; whether there were.
+
+        A signer that is not made of plain files keeps what it holds until the next start.
+        """
+        if not self.changed():
+            return False
+        self._stamp = stamp(self.path)
+        self.chain = chain_of(files.read_json(self.path / "bundles.json") or {})
+        if self.settings.signer == "file":
+            self.load_signers()
+        return True
 
     def pepper(self, version: int = 1) -> bytes:
         data = files.read(self.path / "pepper" / str(version), 200)
@@ -118,8 +173,43 @@ def chain_of(bundles: Mapping[str, Any]) -> Chain:
     return trust.verify_chain(texts, trust.pin_of(texts[0]))
 
 
-def rotate(path: Path, chain: Chain, now: int, *, ahead: int = 2) -> list[IssuingKey]:
-    """Bring the issuing keys that are due from the root folder to the service: per role, those in force and the next.
+def stamp(path: Path) -> tuple[object, ...]:
+    """What is different after any write of trust bundles or issuing keys. Raises: KeyturnError ``storage_failed``."""
+    return files.stamp(path / "bundles.json"), files.stamp(path / "keys")
+
+
+def adopt(path: Path, text: str) -> Chain:
+    """Put the next trust bundle into force; the result is the chain that the service has now.
+
+    1. One adoption at a time, on what is stored now.
+    2. It verifies as the next of this very history (``trust.longer``): no fork, no gap, nothing lower. The one that is newest
+       already changes nothing.
+    3. All bundles are kept, and the file is replaced in one step.
+
+    Raises: KeyturnError ``trust_invalid``, ``signature_invalid``, ``not_initialised``, ``storage_failed``.
+    """
+    place = path / "bundles.json"
+    # 1.
+    with files.lock(path / ".bundles.lock"):
+        stored = files.read_json(place)
+        if stored is None:
+            raise KeyturnError("not_initialised", f"{path} holds no service")
+        known = chain_of(stored)
+        # 2.
+        chain = trust.longer(known.texts, [text], known.thumbprint)
+        if chain.newest.digest != trust.pin_of(text):
+            raise KeyturnError(
+                "trust_invalid", f"bundle {chain.newest.number} is in force, and this one is older: bundles only go up",
+                remedy="Nothing is to be done with it any more.",
+            )  # fmt: skip
+        # 3.
+        if chain.texts != known.texts:
+            files.write_json(place, {**stored, "bundles": list(chain.texts)})
+    return chain
+
+
+def rotate(path: Path, chain: Chain, now: int, *, ahead: int = 1) -> list[IssuingKey]:
+    """Bring the issuing keys that are due from the root folder to the service: per role, those in force and ``ahead`` more.
 
     Returns the keys that were not here. Needs ``root/issuing`` (put it back from its safe place for this), which keeps them
     too: a service that lost its keys gets them again. Raises: KeyturnError ``not_found`` if it is not there.
@@ -135,12 +225,13 @@ def rotate(path: Path, chain: Chain, now: int, *, ahead: int = 2) -> list[Issuin
     found = {
         signer.kid: place for place in sorted(sealed.glob("*.key")) if (signer := keystore.load(place)) is not None
     }
-    here = keystore.load_all(path / "keys")
+    here = signing.here(path)
     for role in (trust.ROLE_ISSUE, trust.ROLE_TEST):
         coming = sorted(
             (k for k in chain.newest.keys.values() if k.role == role and k.not_after > now), key=lambda k: k.not_before
         )
-        for key in coming[:ahead]:
+        begun = sum(key.not_before <= now for key in coming)
+        for key in coming[: max(begun, 1) + ahead]:
             if key.kid in found and key.kid not in here:
                 place = found[key.kid]
                 files.write(path / "keys" / place.name, files.read(place, 16_384) or b"", files.PRIVATE)
@@ -169,11 +260,14 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dic
         "publisher": "",
         "database": "service.db",
         **RATES,
+        **signing.SETTINGS,
     }
     origins = dict.fromkeys(values, "default")
     for name in SETTINGS:
         if name in stored:
-            values[name], origins[name] = str(stored[name]), str(settings_file(path))
+            said = stored[name]
+            values[name] = shlex.join(map(str, said)) if isinstance(said, list) else str(said)
+            origins[name] = str(settings_file(path))
         variable = f"KEYTURN_SERVICE_{name.upper()}"
         if variable in environ:
             values[name], origins[name] = environ[variable], f"environment {variable}"
@@ -183,7 +277,7 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dic
         str(values["url"]).rstrip("/"),
         None if probe in (None, "none") else probe,
         str(values["database"]),
-        *(str(values[name]) for name in RATES),
+        *(str(values[name]) for name in (*RATES, *signing.SETTINGS)),
     ), origins
 
 
@@ -200,6 +294,8 @@ def change_setting(path: Path, name: str, value: str) -> None:
         raise KeyturnError("usage", f"{name!r} is not one of {', '.join(s for s in SETTINGS if s != 'publisher')}")
     if name in RATES:
         Rate.parse(value)
+    if name in signing.SETTINGS:
+        signing.Choice.read({**signing.SETTINGS, name: value})
     stored = tomllib.loads((files.read(settings_file(path)) or b"").decode())
     write_settings(path, {**stored, name: value})
 

@@ -145,7 +145,7 @@ def _put(given: Reader, path: Path, chain: Chain, database: Database, progress: 
         raise KeyturnError(
             "publisher_mismatch", f"{given.path} belongs to the publisher {given.manifest.get('thumbprint')}"
         )
-    backup.signers(given, chain)
+    backup.kids(given, chain)
     checks.insist(Check("pepper", *database.read(lambda db: checks.sealed(db, backup.peppers(given), progress))))
     for name in sorted(given.names, key=backup.is_pepper):
         files.write(path / name, given.read(name), files.PRIVATE)
@@ -165,6 +165,7 @@ def _settle(staged: Path, found: backup.Opened, whole: bool, now: int) -> int:
             lambda db: seats.write_audit(db, ids, now, "staff", "service.restored", found.thumbprint, told)
         )
         missing = {row["kid"] for row in database.read(_waiting)} - set(home.signers)
-        if not whole or missing:  # They are signed at the service's start, once the keys are there.
+        # They are signed at the service's start, once the keys are there and somebody opens them.
+        if not whole or missing or home.holder.sealed:
             return 0
         return ActivationService(home, database, clock=lambda: now, chance=chance.token_bytes).recover()

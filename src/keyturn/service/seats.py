@@ -7,7 +7,7 @@ leaves nothing. The rules themselves are in ``core.issuance``.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from sqlite3 import Connection, Row
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from keyturn.core.documents import Release, Request
 from keyturn.core.errors import Refused
 from keyturn.core.hardware import Seat
 from keyturn.core.issuance import Grant, Key
+from keyturn.core.jws import Kind
 from keyturn.core.model import Channel
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Floor
@@ -23,7 +24,7 @@ from keyturn.service.ids import Ids
 
 
 class Intent(NamedTuple):
-    """A recorded decision. ``signature`` is made after the record is durable."""
+    """A recorded decision: made here, from rows that were written. ``signature`` is made after the record is durable."""
 
     serial: int
     request: str
@@ -36,13 +37,19 @@ class Intent(NamedTuple):
     limit: int
     seat: int
 
+    @property
+    def kind(self) -> Kind:
+        """What a decision is signed as, and never anything else."""
+        return Kind.CERTIFICATE
+
 
 class Issuer(NamedTuple):
-    """Who signs: the publisher's name, the key chosen for now, and the floor certificates ask for."""
+    """Who signs: the publisher's name, the key chosen for now, the floor certificates ask for, and whose keys were stolen."""
 
     publisher: str
     kid: str
     floor: Floor
+    revoked: frozenset[str] = frozenset()
 
 
 def find_key(db: Connection, product: str, serial: int) -> Row | None:
@@ -113,7 +120,7 @@ def record(
 ) -> Intent | Refused:
     """Decide a request and write the decision down, to be signed after the commit.
 
-    1. The same request again: the same answer, while its activation stands.
+    1. The same request again: the same answer, while its activation stands and the key that answered is not revoked.
     2. The decision (:func:`consider`).
     3. A new seat: the key's counter takes it, or the limit is reached; nothing else can take the last seat twice.
     4. The seat's pairs; a pair that is owned stays with its owner.
@@ -128,7 +135,7 @@ def record(
         ).fetchone()["ended_at"]
         if ended is not None:
             return Refused("request_superseded", "the activation this request led to has ended")
-        return before
+        return reissue(db, before, issuer, now) if before.kid in issuer.revoked else before
     # 2.
     row = find_key(db, str(request.product), request.serial)
     if row is None:
@@ -192,6 +199,18 @@ def record(
     )  # fmt: skip
 
 
+def reissue(db: Connection, intent: Intent, issuer: Issuer, now: int) -> Intent:
+    """Record a decision again, for the same request and with the same rights, to be signed by the key of now."""
+    claims = jws.loads(intent.payload)
+    floor = {"number": issuer.floor.number, "digest": issuer.floor.digest}
+    payload = jws.dumps({**claims, "iat": now, "jti": f"{intent.activation}.{now}", "bundle_floor": floor})
+    db.execute(
+        "UPDATE intent SET kid = ?, payload = ?, signature = NULL WHERE serial = ? AND request = ?",
+        (issuer.kid, payload, intent.serial, intent.request),
+    )
+    return intent._replace(kid=issuer.kid, payload=payload, signature=None)
+
+
 def release(
     db: Connection, token: str, document: Release, thumbprint: str, terms: Terms, ids: Ids, now: int
 ) -> int | Refused:
@@ -252,13 +271,36 @@ def end_activation(db: Connection, serial: int, activation: str, by: str, now: i
     return True
 
 
-def keep_signatures(db: Connection, made: Sequence[tuple[bytes, int, str]]) -> None:
-    """Keep signatures with their decisions: signature, serial and request of each."""
-    db.executemany("UPDATE intent SET signature = ? WHERE serial = ? AND request = ?", made)
+def keep_signatures(db: Connection, made: Sequence[tuple[bytes, int, str, str]]) -> None:
+    """Keep signatures with their decisions: signature, serial, request and ``kid`` of each.
+
+    A decision that was recorded again for another key meanwhile does not take the old key's signature.
+    """
+    db.executemany("UPDATE intent SET signature = ? WHERE serial = ? AND request = ? AND kid = ?", made)
 
 
 def open_intents(db: Connection, limit: int = 1000) -> list[Intent]:
     rows = db.execute(_INTENT + " WHERE i.signature IS NULL LIMIT ?", (limit,)).fetchall()
+    return [_as_intent(row) for row in rows]
+
+
+def signed_by(db: Connection, kid: str, after: tuple[int, str] = (-1, ""), limit: int = 1000) -> list[Intent]:
+    """Decisions that ``kid`` signed, in the order of their keys and requests, those after a (serial, request)."""
+    rows = db.execute(
+        _INTENT + " WHERE i.kid = ? AND i.signature IS NOT NULL AND (i.serial, i.request) > (?, ?)"
+        " ORDER BY i.serial, i.request LIMIT ?",
+        (kid, *after, limit),
+    ).fetchall()
+    return [_as_intent(row) for row in rows]
+
+
+def standing_of(db: Connection, kids: Collection[str], after: tuple[int, str], limit: int = 1000) -> list[Intent]:
+    """Decisions of these keys whose activations stand, as :func:`signed_by`."""
+    rows = db.execute(
+        _INTENT + f" WHERE i.kid IN ({', '.join('?' * len(kids))}) AND a.ended_at IS NULL"
+        " AND (i.serial, i.request) > (?, ?) ORDER BY i.serial, i.request LIMIT ?",
+        (*kids, *after, limit),
+    ).fetchall()
     return [_as_intent(row) for row in rows]
 
 

@@ -340,6 +340,7 @@ class Certified(Answer):
     server_time: int
     renew_after: int
     seat: Seat
+    product: str | None = None  # The product file of today, with new bundles or after a revocation.
 
 
 class Released(Answer):

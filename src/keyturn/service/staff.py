@@ -179,8 +179,13 @@ def product_export(call: Call, slug: str, output: str) -> None:
         value = d.product_file(slug)
     made = containers.open_product(value).product
     files.write_json(Path(output), value)
-    found = {"file": output, "product": str(made.name), "url": made.service_url, "probe_url": made.probe_url}
-    call.emit(found, f"Wrote {output}; it sends customers to {made.service_url}.")
+    floor = f"{made.floor.number}:{made.floor.digest}"
+    found = {"file": output, "product": str(made.name), "url": made.service_url, "probe_url": made.probe_url, "floor": floor}
+    text = [
+        f"Wrote {output}; it sends customers to {made.service_url}.",
+        f"An application without the file pins product and floor: Client({str(made.name)!r}, floor={floor!r})",
+    ]
+    call.emit(found, "\n".join(text))
     if urlsplit(made.service_url).hostname in ("localhost", "127.0.0.1", "::1"):
         call.say(
             "Warning: that address is this computer itself."

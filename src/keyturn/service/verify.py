@@ -5,18 +5,21 @@ Keeps: where each part lies. Leaves to others: what must be right (``checks``), 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keyturn.core.errors import KeyturnError
 from keyturn.core.model import rfc3339
-from keyturn.edge import files, keystore
+from keyturn.edge import files
 from keyturn.edge.archive import Progress, faults, nowhere
 from keyturn.edge.database import open_database
 from keyturn.edge.snapshot import open_as_it_is
-from keyturn.service import backup, checks
+from keyturn.service import backup, checks, signing
 from keyturn.service import home as homes
 from keyturn.service.checks import Check, Parts
+from keyturn.service.home import ServiceHome
 
 
 def verify_home(path: Path, environ: Mapping[str, str], now: int, progress: Progress = nowhere) -> list[Check]:
@@ -29,8 +32,7 @@ def verify_home(path: Path, environ: Mapping[str, str], now: int, progress: Prog
         return files.read(path / "tls" / "cert.pem") or b"", files.read(path / "tls" / "key.pem") or b""
 
     def kids() -> set[str]:
-        folder = path / "keys"
-        return set(keystore.load_all(folder)) if folder.is_dir() else set()
+        return signing.here(path)
 
     def find(version: int) -> bytes | None:
         data = files.read(path / "pepper" / str(version), 200)
@@ -50,6 +52,7 @@ def verify_home(path: Path, environ: Mapping[str, str], now: int, progress: Prog
     )  # fmt: skip
     with faults(path):
         found = [*checks.examine(parts, now, progress), checks.look("files", closed)]
+        found.append(checks.look("signer", lambda: _signer(path, environ)))
     if (path / "root").exists():
         found.append(
             Check("root", True, "the root folder is on this computer", f"Carry {path / 'root'} away, to a safe place.")
@@ -57,6 +60,22 @@ def verify_home(path: Path, environ: Mapping[str, str], now: int, progress: Prog
     else:
         found.append(Check("root", True, "the root folder is not on this computer"))
     return found
+
+
+def _signer(path: Path, environ: Mapping[str, str]) -> tuple[Any, ...]:
+    """The signer opens, and holds the keys that are said to be here. Without PIN or passphrase it is not asked."""
+    with contextlib.closing(ServiceHome(path, environ)) as home:
+        kind = home.settings.signer
+        try:
+            held = set(home.holder.keys())
+        except KeyturnError as error:
+            if error.code == "signer_locked" and not home.secrets.known:
+                return None, f"{kind}: not asked, {error.detail}"
+            raise
+        if gone := set(home.signers) - held:
+            told = f"{kind}: {len(gone)} of {len(home.signers)} keys are not held any more"
+            return False, told, "Put them back, or start the service: it takes those that are there."
+        return True, f"{kind}: holds {len(held)} keys"
 
 
 def verify_backup(
@@ -86,7 +105,7 @@ def verify_backup(
     with given.reader as reader:
         first.append(checks.look("secrets", lambda: _same(found, given)))
         whole = parts._replace(
-            kids=lambda: set(backup.signers(reader, parts.chain())), pepper=backup.peppers(reader),
+            kids=lambda: backup.kids(reader, parts.chain()) | set(signing.elsewhere(staged)), pepper=backup.peppers(reader),
             tls=lambda: (files.read(staged / "tls" / "cert.pem") or b"", reader.read("tls/key.pem")),
         )  # fmt: skip
         return [*first, *checks.examine(whole, found.made_at, progress)]

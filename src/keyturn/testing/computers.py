@@ -21,7 +21,7 @@ from typing import NamedTuple
 from keyturn.testing.parts import CPU_CLOUD, CPU_LAPTOP, CPU_OFFICE, CPU_SERVER, Parts
 
 _CORPUS = Path(__file__).with_name("corpus")
-MODELS = ("office-pc", "laptop", "server", "cloud-vm")
+MODELS = ("office-pc", "laptop", "server", "cloud-vm", "windows-pc", "windows-laptop", "macbook", "imac")
 
 
 class RecordedComputer(NamedTuple):
@@ -48,7 +48,7 @@ class RecordedComputer(NamedTuple):
         for path, text in self.files.items():
             full = _below(top, path)
             full.parent.mkdir(parents=True, exist_ok=True)
-            full.write_bytes(text.encode("latin-1" if "/vpd_pg" in path else "utf-8"))
+            full.write_bytes(text.encode("latin-1" if "/vpd_pg" in path or path.endswith(".bin") else "utf-8"))
             if path in self.root_only:
                 full.chmod(0o000 if as_user else 0o400)
         for path, target in self.links.items():
@@ -132,6 +132,12 @@ class RecordedComputer(NamedTuple):
         files |= {path: f"E:ID_FS_UUID={volume}\n" for path in self.files if path.startswith("run/udev/data/b")}
         return self.variant(self.name, "The operating system was installed anew.", files=files)
 
+    def under_windows(self, name: str = "", story: str = "") -> RecordedComputer:
+        """Return the same hardware with Windows on it (``windows_parts``). Make changes before: they speak of Linux' files."""
+        from keyturn.testing.windows_parts import under_windows
+
+        return under_windows(self, name or self.name, story or self.story)
+
     def hidden(self, top: str = "sys") -> RecordedComputer:
         """Return this computer with a directory hidden, as somebody would who copied a store."""
         return self.variant(f"{self.name}-no-{top}", f"/{top} is hidden.", without=(top,))
@@ -172,9 +178,15 @@ def synthetic(seed: int, model: str = "office-pc") -> RecordedComputer:
     Deterministic; two seeds (0 to 16,777,215) never share an anchor. ``model`` is one of ``MODELS``.
     """
     number = _scattered(seed)
-    name, story = f"{model}-{seed}", f"Number {seed} of a fleet of one model, from one image."
-    parts = dict(zip(MODELS, (office_pc, laptop, server, cloud_vm), strict=True))[model](number)
-    return RecordedComputer(name, f"fleet of {model}", story, parts.files, parts.links, frozenset(parts.root_only), name)
+    name, story, klass = f"{model}-{seed}", f"Number {seed} of a fleet of one model, from one image.", f"fleet of {model}"
+    if model in ("macbook", "imac"):
+        from keyturn.testing import macos_parts
+
+        return getattr(macos_parts, model)(number).recorded(name, klass, story)  # type: ignore[no-any-return]
+    linux = {"windows-pc": "office-pc", "windows-laptop": "laptop"}.get(model, model)
+    parts = {"office-pc": office_pc, "laptop": laptop, "server": server, "cloud-vm": cloud_vm}[linux](number)
+    made = RecordedComputer(name, klass, story, parts.files, parts.links, frozenset(parts.root_only), name)
+    return made if linux == model else made.under_windows()
 
 
 def _below(top: Path, path: str) -> Path:

@@ -15,7 +15,7 @@ from keyturn.core.documents import ProductFile
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.model import DAY, Channel, ProductName
 from keyturn.core.terms import Terms
-from keyturn.edge import keystore, probes
+from keyturn.edge import probes
 from keyturn.edge.probes import Computer
 from keyturn.flows.exchange import Line
 from keyturn.service import catalog, home
@@ -58,7 +58,7 @@ class Publisher:
     def rotate(self) -> None:
         """Bring the issuing keys of the clock's time, as the publisher does every few months."""
         home.rotate(self.folder, self.home.chain, self.clock())
-        self.home.signers.update(keystore.load_all(self.folder / "keys"))
+        self.home.load_signers()
 
     def product(
         self, slug: str = "sample", *, editions: Mapping[str, Sequence[str]] | None = None, mode: str = "warn",

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 
 from keyturn.core.hardware import SCHEME, Reading, blind
 from keyturn.core.hardware_values import uuid_holds_mac
@@ -58,4 +59,4 @@ def _is_roots(tree: Tree, path: str) -> bool:
     status = tree.status(path)
     if status is None or status.st_mode & 0o022:
         return False
-    return status.st_uid == 0 or (tree.recorded and status.st_uid == os.geteuid())
+    return status.st_uid == 0 or (tree.recorded and sys.platform != "win32" and status.st_uid == os.geteuid())

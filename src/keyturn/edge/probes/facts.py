@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 
 from keyturn.edge.probes.tree import Tree
 from keyturn.edge.probes.virtual import DMI
@@ -74,8 +75,18 @@ def _locale(tree: Tree, facts: dict[str, object], reasons: dict[str, str]) -> No
     """From the environment of whoever runs this, else from the system's settings; a recorded computer has only those."""
     settings = _assignments((tree.text("etc/locale.conf") or "") + "\n" + (tree.text("etc/default/locale") or ""))
     sources = [settings] if tree.recorded else [dict(os.environ), settings]
-    said = next((source[name] for source in sources for name in ("LC_ALL", "LANG") if source.get(name)), "")
-    language, _, region = said.partition(".")[0].partition("@")[0].partition("_")
+    add_locale(locale_in(*sources), facts, reasons)
+
+
+def locale_in(*sources: Mapping[str, str]) -> str:
+    """Return the locale that the first of these settings names, or nothing."""
+    return next((source[name] for source in sources for name in ("LC_ALL", "LANG") if source.get(name)), "")
+
+
+def add_locale(said: str, facts: dict[str, object], reasons: dict[str, str]) -> None:
+    """Add language and region of a locale: ``de_DE.UTF-8``, or ``de-DE`` (BCP 47), in which a script may stand between."""
+    words = said.partition(".")[0].partition("@")[0].replace("-", "_").split("_")
+    language, region = words[0], words[-1] if len(words) > 1 else ""
     if language in ("C", "POSIX"):
         language = ""
     for fact, text in (("language", language.lower()), ("region", region.upper())):
@@ -92,7 +103,7 @@ def _boot_file(tree: Tree, facts: dict[str, object], reasons: dict[str, str]) ->
         if not tree.exists(path):
             continue
         seen = seen or path
-        if digest := _sha256(tree, path):
+        if digest := sha256(tree, path):
             facts["boot_file_name"], facts["boot_file_sha256"] = path, digest
             return
     denied = tree.why("boot/efi", tree.why("boot/efi/EFI", tree.why("boot", "")))
@@ -126,7 +137,8 @@ def _boot_candidates(tree: Tree) -> list[str]:
     return [path for path in found if ".." not in path.split("/")]
 
 
-def _sha256(tree: Tree, path: str) -> str | None:
+def sha256(tree: Tree, path: str) -> str | None:
+    """Hash a file of at most 64 MiB; ``None`` if it cannot be read whole."""
     handle = tree.open(path)
     if handle is None:
         return None

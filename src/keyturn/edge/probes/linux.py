@@ -18,90 +18,68 @@ import re
 from collections.abc import Iterator
 
 from keyturn.core.hardware import Reading, anchor_value
-from keyturn.edge.probes import Computer
+from keyturn.edge.probes import Ask, Computer
 from keyturn.edge.probes.agentfile import anchors_from_agent
+from keyturn.edge.probes.rules import (
+    PLACEHOLDER,
+    Slots,
+    firmware_component,
+    memory_band,
+    pci_components,
+    processor_component,
+)
 from keyturn.edge.probes.tree import Tree, natural
 from keyturn.edge.probes.virtual import DMI, container, ephemeral_hint, root_mount, vm_kind
 
-_PLACEHOLDER = "only a placeholder or a value shared with other computers"
 _VIRTUAL_NICS = ("/virtio", "/vmbus", "vmbus:", "/vif-", "/xen", "-vif", "vmbus_")
+_HEX = re.compile(r"0x[0-9a-fA-F]{1,8}")
 _FOREIGN = ("/usb", "/thunderbolt", "/session", "/rport-", "/nbd", "/rbd", "/virtual/")
-_CLASSES = {
-    "disk_controller": ("0x0101", "0x0105", "0x0106"),  # Not NVMe: that controller is the disk, and would count twice.
-    "storage_adapter": ("0x0100", "0x0104", "0x0107"),
-    "network_adapter": ("0x0200", "0x0280"),
-    "audio": ("0x0401", "0x0403"),
-    "display": ("0x0300", "0x0302", "0x0380"),
-}
 
 
-def read_linux(sysroot: str | None, *, facts: bool = True) -> Computer:
-    """Read the computer whose files are below ``sysroot`` (``None``: this one)."""
+def read_linux(sysroot: str | None, *, facts: bool = True, ask: Ask | None = None) -> Computer:
+    """Read the computer whose files are below ``sysroot`` (``None``: this one); ``ask`` as in ``probes.read``."""
     tree = Tree(sysroot)
     kind, box = vm_kind(tree), container(tree)
-    anchors: dict[str, str] = {}
-    unreadable: dict[str, str] = {}
+    slots = Slots()
     if kind is None:
-        _physical_anchors(tree, anchors, unreadable)
+        _physical_anchors(tree, slots)
     else:
-        _virtual_anchors(tree, kind, anchors, unreadable)
+        slots.virtual(_instance_names(tree, kind, ask))
     for slot, value in anchors_from_agent(tree).items():
-        if slot not in anchors and (slot == "vm") == (kind is not None):
-            anchors[slot] = value
-            unreadable.pop(slot, None)
+        if slot not in slots.anchors and (slot == "vm") == (kind is not None):
+            slots.anchors[slot] = value
+            slots.unreadable.pop(slot, None)
     declared: dict[str, object] = {}
+    unreadable = slots.unreadable
     if facts:
         from keyturn.edge.probes.facts import read_facts
 
         declared, reasons = read_facts(tree)
         unreadable |= reasons
-    components = {name: value for name, value in _components(tree, anchors.get("disk")) if value}
-    return Computer(Reading(anchors, components), declared, kind, box, ephemeral_hint(tree, box), unreadable)
+    components = {name: value for name, value in _components(tree, slots.anchors.get("disk")) if value}
+    return Computer(Reading(slots.anchors, components), declared, kind, box, ephemeral_hint(tree, box), unreadable)
 
 
-def _physical_anchors(tree: Tree, anchors: dict[str, str], unreadable: dict[str, str]) -> None:
+def _physical_anchors(tree: Tree, slots: Slots) -> None:
     for slot, path in (("uuid", DMI + "product_uuid"), ("board", DMI + "board_serial")):
         raw = tree.text(path)
         if raw is None and slot == "board" and not tree.exists(DMI):
             path = "sys/firmware/devicetree/base/serial-number"
             raw = tree.text(path)
-        _keep(slot, raw, tree.why(path, "the firmware names none"), anchors, unreadable)
-    for slot, found in (("disk", disks(tree)), ("nic", adapters(tree))):
-        value = next((value for value, _ in found if value), None)
-        if value:
-            anchors[slot] = value
-        else:
-            unreadable[slot] = next((reason for _, reason in found), "no internal device of this kind")
-    unreadable["vm"] = "not a virtual machine"
+        slots.keep(slot, raw, tree.why(path, "the firmware names none"))
+    slots.keep_first("disk", disks(tree))
+    slots.keep_first("nic", adapters(tree))
+    slots.physical()
 
 
-def _virtual_anchors(tree: Tree, kind: str, anchors: dict[str, str], unreadable: dict[str, str]) -> None:
-    """The first source that everybody can read decides, so that root and user agree; the root-only UUID comes last."""
-    sources = [DMI + "product_uuid"]
-    if kind == "aws":
-        sources = [DMI + "board_asset_tag", "sys/hypervisor/uuid", *sources]
-    elif kind == "xen":
-        sources = ["sys/hypervisor/uuid", *sources]
-    reason = "the hypervisor names no instance"
-    for path in sources:
-        raw = tree.text(path)
-        if value := anchor_value("vm", raw):
-            anchors["vm"] = value
-            break
-        reason = _PLACEHOLDER if raw else tree.why(path, reason)
-    else:
-        unreadable["vm"] = reason
-    for slot in ("uuid", "board"):
-        unreadable[slot] = "a virtual machine's counts as vm"
-    for slot in ("disk", "nic"):
-        unreadable[slot] = "a virtual device's value is the hypervisor's"
-
-
-def _keep(slot: str, raw: str | None, absent: str, anchors: dict[str, str], unreadable: dict[str, str]) -> None:
-    if value := anchor_value(slot, raw):
-        anchors[slot] = value
-    else:
-        unreadable[slot] = absent if raw is None else _PLACEHOLDER
+def _instance_names(tree: Tree, kind: str, ask: Ask | None) -> Iterator[tuple[str | None, str]]:
+    """What everybody can read comes first, so that root and user agree; the root-only UUID comes last."""
+    files = {"aws": [DMI + "board_asset_tag", "sys/hypervisor/uuid"], "xen": ["sys/hypervisor/uuid"]}.get(kind, [])
+    for path in files:
+        yield tree.text(path), tree.why(path, "")
+    if ask is not None:
+        yield ask(kind), "the cloud's metadata service did not answer"
+    yield tree.text(DMI + "product_uuid"), tree.why(DMI + "product_uuid", "")
 
 
 def disks(tree: Tree) -> list[tuple[str | None, str]]:
@@ -120,7 +98,7 @@ def disks(tree: Tree) -> list[tuple[str | None, str]]:
         if name.startswith(("vd", "xvd")) or "/virtio" in place or "vmbus" in place.lower():
             model = f"virtual {model}"
         raw = _disk_serial(tree, name)
-        reason = _PLACEHOLDER if raw or model.startswith("virtual") else "the disk tells no serial number"
+        reason = PLACEHOLDER if raw or model.startswith("virtual") else "the disk tells no serial number"
         found.append((natural(place), anchor_value("disk", raw, model=model), reason))
     return [(value, reason) for _, value, reason in sorted(found, key=lambda item: item[0])]
 
@@ -167,7 +145,7 @@ def adapters(tree: Tree) -> list[tuple[str | None, str]]:
         wireless = tree.exists(f"{base}/phy80211") or tree.exists(f"{base}/wireless")
         raw = _permanent_address(tree, base)
         value = anchor_value("nic", raw) if not any(mark in place.lower() for mark in _VIRTUAL_NICS) else None
-        reason = _PLACEHOLDER if raw else "its address was set by software"
+        reason = PLACEHOLDER if raw else "its address was set by software"
         found.append(((wireless, not _on_board(tree, base), place.count("/"), natural(place)), value, reason))
     return [(value, reason) for _, value, reason in sorted(found, key=lambda item: item[0])]
 
@@ -192,27 +170,26 @@ def _components(tree: Tree, disk: str | None) -> Iterator[tuple[str, str | None]
     yield "memory", _memory_band(tree)
     yield "optical", _optical(tree)
     yield "volume", _volume(tree)
-    devices: dict[str, set[str]] = {}
+    yield from pci_components(_pci_devices(tree)).items()
+
+
+def _pci_devices(tree: Tree) -> Iterator[tuple[str, int, int]]:
     for name in tree.names("sys/bus/pci/devices"):
         path = f"sys/bus/pci/devices/{name}"
-        code = (tree.text(f"{path}/class") or "")[:6]
-        part = next((part for part, codes in _CLASSES.items() if code in codes), None)
-        if part and _internal(tree, tree.resolve(path)) and not tree.exists(f"{path}/physfn"):
-            devices.setdefault(part, set()).add(f"{tree.text(f'{path}/vendor')}:{tree.text(f'{path}/device')}")
-    for part, ids in devices.items():
-        yield part, ",".join(sorted(ids))
+        code, vendor, device = (_hex(tree.text(f"{path}/{item}")) for item in ("class", "vendor", "device"))
+        if code is None or vendor is None or device is None or tree.exists(f"{path}/physfn"):
+            continue
+        if _internal(tree, tree.resolve(path)):
+            yield f"{code >> 8:04x}", vendor, device
+
+
+def _hex(text: str | None) -> int | None:
+    return int(text, 16) if text is not None and _HEX.fullmatch(text) else None
 
 
 def _firmware(tree: Tree) -> str | None:
-    """Who made the firmware, for which board. No version and no date: an update must not look like another computer.
-
-    Of the maker only the first word: American Megatrends changed the rest of its name between two updates.
-    """
-    maker = (tree.text(DMI + "bios_vendor") or "").lower().split()
-    board = [tree.text(DMI + name) for name in ("board_vendor", "board_name")]
-    if not maker and not any(board):
-        return tree.text("sys/firmware/devicetree/base/model")
-    return "|".join([maker[0].strip(",.") if maker else "", *(item or "" for item in board)])
+    words = {name: tree.text(DMI + name) for name in ("bios_vendor", "board_vendor", "board_name")}
+    return firmware_component(words) or tree.text("sys/firmware/devicetree/base/model")
 
 
 def _processor(tree: Tree) -> str | None:
@@ -228,16 +205,12 @@ def _processor(tree: Tree) -> str | None:
             break
         if name.strip() in wanted:
             values.setdefault(name.strip(), value.strip())
-    return "|".join(f"{name}={values[name]}" for name in sorted(values)) or None
+    return processor_component(values)
 
 
 def _memory_band(tree: Tree) -> str | None:
-    """The smallest power of two of MiB that holds the memory: what the system keeps for itself does not change it."""
     found = re.search(r"^MemTotal:\s*([0-9]{1,15}) kB", tree.text("proc/meminfo") or "", re.MULTILINE)
-    if found is None:
-        return None
-    mebibytes = -(-int(found[1]) // 1024)
-    return str(1 << max(mebibytes - 1, 1).bit_length())
+    return None if found is None else memory_band(-(-int(found[1]) // 1024))
 
 
 def _optical(tree: Tree) -> str | None:

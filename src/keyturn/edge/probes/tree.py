@@ -17,15 +17,20 @@ import stat
 
 LIMIT = 64 * 1024
 NOT_ROOT = "not readable without root"
+# Not every system has each: Windows has neither of these, but files that are text unless told otherwise.
+_FLAGS = os.O_RDONLY
+for _flag in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_NOINHERIT"):
+    _FLAGS |= getattr(os, _flag, 0)
 _NUMBERS = re.compile(r"([0-9a-f]+)")
 
 
 class Tree:
     """The files below one root, each read at most once."""
 
-    def __init__(self, sysroot: str | None) -> None:
+    def __init__(self, sysroot: str | None, live: str = "/") -> None:
+        """``live`` is where this computer's own files begin: on Windows, on the drive that the system is on."""
         self.recorded = sysroot is not None
-        self._root = os.path.realpath(sysroot) if sysroot is not None else "/"
+        self._root = os.path.realpath(sysroot) if sysroot is not None else live
         self._texts: dict[str, str | None] = {}
         self._denied: set[str] = set()
 
@@ -58,7 +63,7 @@ class Tree:
         if full is None:
             return None
         try:
-            handle = os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            handle = os.open(full, _FLAGS)
         except PermissionError:
             self._denied.add(path)
             return None

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from keyturn.edge.probes.tree import Tree
 
@@ -53,16 +54,10 @@ _FILE_SYSTEMS_THAT_FORGET = ("overlay", "aufs", "tmpfs", "ramfs", "rootfs", "squ
 
 def vm_kind(tree: Tree) -> str | None:
     """Return the hypervisor's or the cloud's name, ``unknown`` if only its presence is known, or ``None``."""
-    words = {name: (tree.text(DMI + name) or "").lower() for name in _DMI_NAMES}
     if "control_d" in (tree.text("proc/xen/capabilities") or ""):
         return None
-    if words["sys_vendor"].startswith("microsoft") and words["product_name"] == "virtual machine":
-        return "azure" if words["chassis_asset_tag"] == _AZURE_TAG else "hyperv"
-    if words["sys_vendor"].startswith("xen") and "amazon" in (tree.text(DMI + "bios_version") or "").lower():
-        return "aws"
-    for name, beginning, kind in _DMI_KINDS:
-        if words[name].startswith(beginning):
-            return kind
+    if kind := firmware_kind({name: tree.text(DMI + name) for name in (*_DMI_NAMES, "bios_version")}):
+        return kind
     if tree.text("sys/hypervisor/type") == "xen":
         return "xen"
     if _is_wsl(tree):
@@ -75,6 +70,16 @@ def vm_kind(tree: Tree) -> str | None:
         tree.text(f"sys/bus/pci/devices/{name}/vendor") == "0x1af4" for name in tree.names("sys/bus/pci/devices")
     )
     return "kvm" if virtio or tree.names("sys/bus/virtio/devices") else "unknown"
+
+
+def firmware_kind(words: Mapping[str, str | None]) -> str | None:
+    """Return the hypervisor's or the cloud's name that the firmware says (names as in sysfs), or ``None``."""
+    said = {name: (words.get(name) or "").lower() for name in (*_DMI_NAMES, "bios_version")}
+    if said["sys_vendor"].startswith("microsoft") and said["product_name"] == "virtual machine":
+        return "azure" if said["chassis_asset_tag"] == _AZURE_TAG else "hyperv"
+    if said["sys_vendor"].startswith("xen") and "amazon" in said["bios_version"]:
+        return "aws"
+    return next((kind for name, beginning, kind in _DMI_KINDS if said[name].startswith(beginning)), None)
 
 
 def container(tree: Tree) -> str | None:
