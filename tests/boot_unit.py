@@ -2,8 +2,9 @@
 
 A computer that consists of this one's ``/usr`` and nothing else boots in a container with a network of its own. On it the
 service is installed by ``keyturn service install``, started by systemd in its whole sandbox (the filter of system calls
-too, which ``test_install.py`` cannot show), asked over ports 443 and 80, given a certificate of its own by a drop-in, given its issuing keys' passphrase as an encrypted
-credential, put onto a token (with SoftHSM, if that is here), and stopped. Everything goes with the container. Needs the system's Python to be of the version that made ``.venv``.
+too, which ``test_install.py`` cannot show), asked over ports 443 and 80, given a certificate of its own by a drop-in, given
+its issuing keys' passphrase as an encrypted credential, put onto a token (with SoftHSM, if that is here), and stopped.
+Everything goes with the container. Needs the system's Python to be of the version that made ``.venv``.
 """
 
 from __future__ import annotations

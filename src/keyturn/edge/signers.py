@@ -20,6 +20,9 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
 
 
+Watcher = Callable[[float | None], None]  # Is told the seconds that a signature took, or None: it was not made.
+
+
 class Document(Protocol):
     """What is to be signed: what it is, by which key, and the content as it will travel."""
 
@@ -64,7 +67,7 @@ class Holder(abc.ABC):
 
     ``waits``: a signature may take long, so that an event loop hands it over (:meth:`submit`) and goes on.
     ``sealed``: it needs a PIN or passphrase before it signs. ``away``: why it cannot sign now.
-    ``watchers`` are told of every signature the seconds it took, of every failure ``None``; from whatever thread it was.
+    ``watchers`` are told of every signature and every failure, from whatever thread it was.
     """
 
     waits = False
@@ -72,7 +75,7 @@ class Holder(abc.ABC):
     away: str | None = None
 
     def __init__(self) -> None:
-        self.watchers: list[Callable[[float | None], None]] = []
+        self.watchers: list[Watcher] = []
 
     @abc.abstractmethod
     def keys(self) -> dict[str, bytes]:

@@ -90,7 +90,7 @@ def build(
     ``rates`` are the settings' unless given, ``certificate`` is the TLS certificate's file, if not the home's.
     """
     gate, metrics = Gatekeeper(service), Metrics()
-    service.home.holder.watchers.append(metrics.signature)
+    service.home.watchers.append(metrics.signature)
     table = routes(service, gate, metrics, certificate)
     limiter = Limiter(service.home.settings.rates() if rates is None else rates)
     limited = Limits(Shedding(application(table, guards=gate.guards), limiter), routes=table, log=log)

@@ -136,7 +136,10 @@ def keys(chain: Chain, kids: set[str], now: int) -> tuple[Any, ...]:
     bring = "Bring the root folder, then `keyturn service issuing-key rotate`."
     if stray:
         return False, f"{len(stray)} of {len(kids)} are in no trust bundle", "Remove the keys of another service."
-    here = [named[kid] for kid in kids]
+    stolen = kids & chain.revoked
+    if stolen:
+        return False, f"{len(stolen)} of {len(kids)} are revoked and still here", "Remove its file from keys/: it was stolen."
+    here = [key for kid, key in chain.newest.keys.items() if kid in kids]
     ends = {
         role: max((key.not_after for key in here if key.role == role), default=0)
         for role in (trust.ROLE_ISSUE, trust.ROLE_TEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -244,8 +245,8 @@ def issuing_key_rotate(call: Call) -> None:
     with changed_home(call) as path:
         now = clock.now()
         extended = rotation.extend(ServiceHome(path, call.environ), now)
-        service = ServiceHome(path, call.environ, call.secret)
-        brought = storing.bring(service, now)
+        with contextlib.closing(ServiceHome(path, call.environ, call.secret)) as service:
+            brought = storing.bring(service, now)
     bundle = extended.chain.newest.number if extended.added else None
     text = [f"Brought {len(brought)} issuing key(s) from the root folder."]
     if extended.added:

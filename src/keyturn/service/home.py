@@ -25,6 +25,7 @@ from keyturn.core.trust import Chain, IssuingKey
 from keyturn.edge import files, keystore, tls
 from keyturn.edge.database import Database, open_database
 from keyturn.edge.secret import Prompt
+from keyturn.edge.signers import Watcher
 from keyturn.service import signing
 from keyturn.service.ratelimit import Rate, Rates
 from keyturn.service.signing import IssuingSigner
@@ -78,6 +79,7 @@ class ServiceHome:
             raise KeyturnError("not_initialised", f"{path} holds no service")
         self.chain: Chain = chain_of(bundles)
         self.secrets = signing.secrets(environ, prompt)
+        self.watchers: list[Watcher] = []  # Of signatures, whoever makes them.
         self.load_signers()
         self.ca = (files.read(path / "tls" / "ca.pem") or b"").decode()
 
@@ -88,6 +90,7 @@ class ServiceHome:
     def load_signers(self) -> None:
         """Look which issuing keys are here. Nothing is opened, and nobody is asked."""
         self.holder, held = signing.open_holder(self.path, self.settings.signing(), self.secrets)
+        self.holder.watchers = self.watchers
         self.signers: dict[str, IssuingSigner] = signing.signers(self.holder, held)
 
     def open_signer(self) -> None:

@@ -43,12 +43,12 @@ async def minded(service: ActivationService, log: Log) -> AsyncIterator[None]:
         if seconds is None:
             loop.call_soon_threadsafe(lost.set)
 
-    holder.watchers.append(watch)
+    service.home.watchers.append(watch)
     task = asyncio.create_task(_mind(service, log, lost))
     try:
         yield
     finally:
-        holder.watchers.remove(watch)
+        service.home.watchers.remove(watch)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

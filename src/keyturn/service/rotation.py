@@ -73,12 +73,16 @@ def make_keys(home: Path, chain: Chain, count: int, now: int) -> list[IssuingKey
             "not_found", f"{sealed} is not here",
             remedy="Bring the root folder from its safe place, and take it away again afterwards.",
         )  # fmt: skip
-    number = max((int(found[1]) for found in map(_NUMBERED.fullmatch, _names(home)) if found), default=0)
-    found = []
+    number, found = next_number(home), []
     for role in ROLES:
-        made = [keystore.create(sealed / f"{role}-{number + place + 1:02d}.key").public for place in range(count)]
+        made = [keystore.create(sealed / f"{role}-{number + place:02d}.key").public for place in range(count)]
         found += dated(chain, role, made, now)
     return found
+
+
+def next_number(home: Path) -> int:
+    """The first number that no file of an issuing key has: ``ROLE-NUMBER.key`` is what they are called."""
+    return 1 + max((int(found[1]) for found in map(_NUMBERED.fullmatch, _names(home)) if found), default=0)
 
 
 def dated(chain: Chain, role: str, publics: list[bytes], now: int) -> list[IssuingKey]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -21,11 +22,11 @@ from keyturn.service.home import ServiceHome
 def store(call: Call, kind: str) -> None:
     """Keep the issuing keys here in files, encrypted by a passphrase, in a PKCS#11 token, or by a program of yours."""
     with changed_home(call) as path:
-        home = ServiceHome(path, call.environ, call.secret)
-        lost = storing.consequence(home, kind)
-        if lost is not None:
-            call.confirm(lost)
-        moved = storing.store(home, kind)
+        with contextlib.closing(ServiceHome(path, call.environ, call.secret)) as home:
+            lost = storing.consequence(home, kind)
+            if lost is not None:
+                call.confirm(lost)
+            moved = storing.store(home, kind)
     call.emit(
         {"signer": kind, "moved": moved.keys, "held": moved.held},
         f"{moved.keys} issuing keys moved; signer = {kind}, which holds {moved.held}. {homes.TAKES_IT}",
@@ -39,8 +40,8 @@ def store(call: Call, kind: str) -> None:
 def create(call: Call, count: int, output: str | None) -> None:
     """Make issuing keys on the PKCS#11 token, and list them for the draft of the trust bundle that must name them."""
     with changed_home(call) as path:
-        home = ServiceHome(path, call.environ, call.secret)
-        made = [key for role in (trust.ROLE_ISSUE, trust.ROLE_TEST) for key in storing.create(home, role, count)]
+        with contextlib.closing(ServiceHome(path, call.environ, call.secret)) as home:
+            made = [key for role in (trust.ROLE_ISSUE, trust.ROLE_TEST) for key in storing.create(home, role, count)]
     listed = {"keyturn": "issuing-keys", "v": 1, "keys": made}
     if output is None:
         call.emit(listed)

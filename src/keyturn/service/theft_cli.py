@@ -61,9 +61,7 @@ def _replace(call: Call, path: Path, kid: str, made: str | None, output: str | N
     public = _make(path, key) if made is None else _made(made, key.role)
     added = IssuingKey(jws.thumbprint(public), public, key.role, now - DAY, now - DAY + home.PERIOD)
     draft = ceremony.draft(chain, now=now, add_keys=[added], drop_kids=[key.kid], revoked=[revocation])
-    root = rotation.sole_root(path, chain)
-    if root is not None:
-        draft = ceremony.sign(draft, root.public, root.sign)
+    draft = rotation.sign_alone(path, chain, draft)
     found: dict[str, Any] = {"retired": key.kid, "by": added.kid, "certificates": revocation.size, "bundle": None, "draft": None}
     if not ceremony.missing(draft):
         home.adopt(path, ceremony.finished(draft))
@@ -142,7 +140,7 @@ def _make(path: Path, key: IssuingKey) -> bytes:
     """A new key in the file ``keys/``, and with the root."""
     sealed = path / "root" / "issuing"
     sealed.mkdir(parents=True, exist_ok=True)
-    place = sealed / f"{key.role}-after-{key.kid[:12]}.key"
+    place = sealed / f"{key.role}-{rotation.next_number(path):02d}.key"
     fresh = keystore.create(place)
     files.write(path / "keys" / place.name, files.read(place, 16_384) or b"", files.PRIVATE)
     return fresh.public
