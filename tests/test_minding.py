@@ -26,9 +26,9 @@ from keyturn.service.activation import ActivationService, Proven
 from keyturn.service.home import ServiceHome
 from keyturn.testing import World
 from keyturn.testing.world import Chance
+from signer_world import UNRULY
 from softhsm import SoftHsm
 from test_activation import _open_count, request_of
-from test_signers import UNRULY
 
 HEADERS = {"Content-Type": "application/jose"}
 

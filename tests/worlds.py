@@ -13,6 +13,7 @@ from keyturn.testing import World
 if TYPE_CHECKING:
     from keyturn.edge.transport import Transport
     from peers import Authority
+    from signer_world import Keep
 
 
 @pytest.fixture
@@ -38,3 +39,14 @@ def transport(authority: Authority) -> Iterator[Transport]:
 
     with Transport(ca_pem=authority.pem, environ={}, connect_timeout=5, read_timeout=5) as value:
         yield value
+
+
+@pytest.fixture
+def keep(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep]:
+    """Move the world's issuing keys to a signer of a kind (``signer_world``)."""
+    from signer_world import Kept, mover
+
+    made: list[Kept] = []
+    yield mover(world, tmp_path, monkeypatch, made)
+    for kept in made:
+        kept.home.close()

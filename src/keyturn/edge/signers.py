@@ -19,7 +19,6 @@ from keyturn.core import jws, trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
 
-
 Watcher = Callable[[float | None], None]  # Is told the seconds that a signature took, or None: it was not made.
 
 

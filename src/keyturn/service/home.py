@@ -25,7 +25,7 @@ from keyturn.core.trust import Chain, IssuingKey
 from keyturn.edge import files, keystore, tls
 from keyturn.edge.database import Database, open_database
 from keyturn.edge.secret import Prompt
-from keyturn.edge.signers import Watcher
+from keyturn.edge.signers import Holder, Watcher
 from keyturn.service import signing
 from keyturn.service.ratelimit import Rate, Rates
 from keyturn.service.signing import IssuingSigner
@@ -71,7 +71,7 @@ class ServiceHome:
 
     def __init__(self, path: Path, environ: Mapping[str, str], prompt: Prompt | None = None) -> None:
         files.check_home(path, PROGRAM)
-        self.path = path
+        self.path, self._environ = path, environ
         self._stamp = stamp(path)  # Before anything is read: what changes meanwhile is seen as a change.
         self.settings, self.origins = read_settings(path, environ)
         bundles = files.read_json(path / "bundles.json")
@@ -89,9 +89,12 @@ class ServiceHome:
 
     def load_signers(self) -> None:
         """Look which issuing keys are here. Nothing is opened, and nobody is asked."""
-        self.holder, held = signing.open_holder(self.path, self.settings.signing(), self.secrets)
+        self._take(*signing.open_holder(self.path, self.settings.signing(), self.secrets))
+
+    def _take(self, holder: Holder, held: Mapping[str, bytes]) -> None:
+        self.holder = holder
         self.holder.watchers = self.watchers
-        self.signers: dict[str, IssuingSigner] = signing.signers(self.holder, held)
+        self.signers: dict[str, IssuingSigner] = signing.signers(holder, held)
 
     def open_signer(self) -> None:
         """Open the signer before it is needed, and take the keys that it says it holds.
@@ -139,8 +142,11 @@ class ServiceHome:
             return False
         self._stamp = stamp(self.path)
         self.chain = chain_of(files.read_json(self.path / "bundles.json") or {})
-        if self.settings.signer == "file":
-            self.load_signers()
+        # Keys that are being moved elsewhere, or were encrypted just now, stay in use here as they were.
+        if self.settings.signer == read_settings(self.path, self._environ)[0].signer == signing.FILE:
+            holder, held = signing.open_holder(self.path, self.settings.signing(), self.secrets)
+            if not holder.sealed:
+                self._take(holder, held)
         return True
 
     def pepper(self, version: int = 1) -> bytes:

@@ -66,7 +66,7 @@ async def _mind(service: ActivationService, log: Log, lost: asyncio.Event) -> No
             try:
                 signed = await asyncio.to_thread(_try, service)
             except KeyturnError as error:
-                if error.code != "signer_unavailable":  # Time does not mend it: a wrong PIN, no disk.
+                if error.code == "signer_locked":  # Time does not mend a wrong PIN.
                     log("signer_lost", {"signer": kind, "why": error.detail})
                     return
         lost.clear()

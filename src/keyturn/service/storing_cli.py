@@ -21,12 +21,11 @@ from keyturn.service.home import ServiceHome
 @pass_call
 def store(call: Call, kind: str) -> None:
     """Keep the issuing keys here in files, encrypted by a passphrase, in a PKCS#11 token, or by a program of yours."""
-    with changed_home(call) as path:
-        with contextlib.closing(ServiceHome(path, call.environ, call.secret)) as home:
-            lost = storing.consequence(home, kind)
-            if lost is not None:
-                call.confirm(lost)
-            moved = storing.store(home, kind)
+    with changed_home(call) as path, contextlib.closing(ServiceHome(path, call.environ, call.secret)) as home:
+        lost = storing.consequence(home, kind)
+        if lost is not None:
+            call.confirm(lost)
+        moved = storing.store(home, kind)
     call.emit(
         {"signer": kind, "moved": moved.keys, "held": moved.held},
         f"{moved.keys} issuing keys moved; signer = {kind}, which holds {moved.held}. {homes.TAKES_IT}",
@@ -39,9 +38,8 @@ def store(call: Call, kind: str) -> None:
 @pass_call
 def create(call: Call, count: int, output: str | None) -> None:
     """Make issuing keys on the PKCS#11 token, and list them for the draft of the trust bundle that must name them."""
-    with changed_home(call) as path:
-        with contextlib.closing(ServiceHome(path, call.environ, call.secret)) as home:
-            made = [key for role in (trust.ROLE_ISSUE, trust.ROLE_TEST) for key in storing.create(home, role, count)]
+    with changed_home(call) as path, contextlib.closing(ServiceHome(path, call.environ, call.secret)) as home:
+        made = [key for role in (trust.ROLE_ISSUE, trust.ROLE_TEST) for key in storing.create(home, role, count)]
     listed = {"keyturn": "issuing-keys", "v": 1, "keys": made}
     if output is None:
         call.emit(listed)
