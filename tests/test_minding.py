@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 import programs
+from admin_world import served
 from keyturn.core import jws, trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
@@ -225,3 +226,16 @@ def run(publisher: programs.Publisher, wrapper: tuple[str, ...]) -> Iterator[Non
         yield
     finally:
         assert publisher.stop() == 0
+
+
+def test_the_figures_count_signatures_and_failures(tmp_path: Path) -> None:
+    """One activation is one signature; a failure is counted beside; the kind of signer is a label."""
+    with served(tmp_path) as there:
+        key = there.world.publisher.mint()
+        answer = there.client().post("/v1/exchange", content=request_of(there.world, key), headers=HEADERS)
+        assert answer.status_code == 200
+        there.service.home.holder.told(None)
+        lines = there.client("read").get("/metrics").text.splitlines()
+    assert {"keyturn_signer_seconds_count 1.0", "keyturn_signer_failures_total 1.0", 'keyturn_signer_ready{of="file"} 1.0'} <= {
+        *lines
+    }
