@@ -37,7 +37,7 @@ def replace(world: World, stolen: str) -> list[str]:
     """The publisher fixes what the key signed and replaces it by the next bundle; the result are all bundles."""
     home, now, folder = world.publisher.home, world.clock(), world.publisher.folder
     revocation = theft.fix(world.publisher.database, stolen)
-    fresh = keystore.create(folder / "keys" / "fresh.key")
+    fresh = keystore.create(folder / "keys" / f"issue-{90 + home.chain.newest.number}.key")
     old = home.chain.key(stolen)
     added = IssuingKey(fresh.kid, fresh.public, old.role, now - DAY, now + 89 * DAY)
     draft = ceremony.draft(home.chain, now=now, add_keys=[added], drop_kids=[stolen], revoked=[revocation])
@@ -178,6 +178,18 @@ def test_a_product_file_of_a_stolen_key_is_refused(world: World) -> None:
         actions.add_product(find, json.dumps({**old, "bundles": texts}).encode(), machine)
     assert refused.value.code == "issuer_revoked"
     assert load(actions.add_product(find, world.publisher.export("sample"), machine), machine).standing.usable
+
+
+def test_two_thefts_on_one_day(world: World) -> None:
+    """The product file beside an answer is made anew after each: one of the morning would be signed by the second stolen key."""
+    minted = world.publisher.mint_all(channel="mak", limit=3)[0]
+    client = world.client()
+    client.activate(minted["key"], consent=True)
+    for _ in range(2):
+        texts = replace(world, thief(world).kid)
+        learn(client, texts)
+        assert client.status().reason == "reissue_due"
+        assert client.activate(consent=True).reason is None
 
 
 def test_all_that_stand_are_issued_again(world: World) -> None:

@@ -68,9 +68,9 @@ class ActivationService:
         self.clock = clock
         self.ids = Ids(chance)
         self._looked = 0
+        self._signed: collections.deque[tuple[bytes, int, str, str]] = collections.deque()
         self.sealer = Sealer(home.pepper())
         # Somebody else's key is opened in the same time as nobody's: against this one.
-        self._signed: collections.deque[tuple[bytes, int, str, str]] = collections.deque()
         self._nobody = self.sealer.seal(bytes(32), 0, bytes(12))
 
     def prove(self, token: str) -> Proven | Returned | Refused:
@@ -141,7 +141,9 @@ class ActivationService:
         assert isinstance(proven, Proven)
         certificate = self.sign(outcome, write)
         bundles = list(self.home.chain.texts[proven.request.bundle :])
-        product = self._product_of_the_day(proven.request.product.slug, now // DAY) if self.sends_product(proven) else None
+        product = None
+        if self.sends_product(proven):
+            product = self._product_of_the_day(proven.request.product.slug, now // DAY, self.home.chain.newest.number)
         return {
             "v": 1,
             "certificate": certificate,
@@ -186,8 +188,9 @@ class ActivationService:
         """
         count = 0
         while intents := self.database.read(seats.open_intents):
-            stolen = [intent for intent in intents if intent.kid in self.home.chain.revoked]
-            intents = [intent for intent in intents if intent not in stolen] + self.reissue(stolen)
+            revoked = self.home.chain.revoked
+            stolen = [intent for intent in intents if intent.kid in revoked]
+            intents = [intent for intent in intents if intent.kid not in revoked] + self.reissue(stolen)
             begun = [(intent, self._signer(intent).submit(intent)) for intent in intents]
             failures = [failure for _, future in begun if (failure := future.exception()) is not None]
             made = [(f.result().signature, i.serial, i.request, i.kid) for i, f in begun if f.exception() is None]
@@ -282,7 +285,8 @@ class ActivationService:
         }
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 (a service lives as long as its process)
-    def _product_of_the_day(self, slug: str, _day: int) -> str:
+    def _product_of_the_day(self, slug: str, _day: int, _bundle: int) -> str:
+        """Signed once a day, and anew under each bundle: the one before may be signed by the key that this one revokes."""
         return str(self.product_file(slug)["product"])
 
     def _look_up(self, product: ProductName, serial: int) -> tuple[Terms | None, int | None, bytes]:

@@ -17,14 +17,11 @@ from typing import Any
 
 from keyturn.core import jws, merkle, trust
 from keyturn.core.jws import Kind
-from keyturn.core.license import REISSUE_DAYS
 from keyturn.core.trust import Inclusion, Revocation
 from keyturn.edge.database import Database
 from keyturn.service import seats
 from keyturn.service.activation import ActivationService
 from keyturn.service.seats import Intent
-
-__all__ = ["REISSUE_DAYS", "certificate_of", "fix", "proofs", "reissue_all"]
 
 PAGE = 1_000
 Progress = Callable[[int], None]

@@ -9,6 +9,7 @@ import click
 
 from keyturn.core import jws, trust
 from keyturn.core.errors import KeyturnError
+from keyturn.core.license import REISSUE_DAYS
 from keyturn.core.model import DAY
 from keyturn.core.trust import IssuingKey
 from keyturn.edge import clock, files, keystore
@@ -55,7 +56,7 @@ def _replace(call: Call, path: Path, kid: str, made: str | None, output: str | N
         )
         call.confirm(
             f"{count} certificates of the key {key.kid[:12]}… become doubtful: their computers stay licensed for"
-            f" {theft.REISSUE_DAYS} days, and get a new certificate at their next contact."
+            f" {REISSUE_DAYS} days, and get a new certificate at their next contact."
         )
         revocation = theft.fix(service.database, key.kid)
     public = _make(path, key) if made is None else _made(made, key.role)

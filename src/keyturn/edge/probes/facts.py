@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from keyturn.edge.probes.tree import Tree
 from keyturn.edge.probes.virtual import DMI
@@ -94,6 +94,27 @@ def add_locale(said: str, facts: dict[str, object], reasons: dict[str, str]) -> 
             facts[fact] = text
         else:
             reasons[fact] = f"the locale is {said[:20]}, which names none" if said else "no locale is set"
+
+
+def settle(
+    found: Mapping[str, tuple[str | None, str]], locale: str, tree: Tree, loaders: Iterable[str], none: str
+) -> tuple[dict[str, object], dict[str, str]]:
+    """Facts and reasons out of what a system said: each text or why it is missing, its locale, and the first of ``loaders``
+    that is there (``none`` says that there is not one).
+    """
+    facts: dict[str, object] = {fact: text for fact, (text, _) in found.items() if text}
+    reasons = {fact: reason for fact, (text, reason) in found.items() if not text}
+    add_locale(locale, facts, reasons)
+    loader = next((path for path in loaders if tree.exists(path)), None)
+    if loader is None:
+        reasons["boot_file_name"] = reasons["boot_file_sha256"] = none
+        return facts, reasons
+    facts["boot_file_name"] = loader
+    if digest := sha256(tree, loader):
+        facts["boot_file_sha256"] = digest
+    else:
+        reasons["boot_file_sha256"] = tree.why(loader, "the boot file could not be read whole")
+    return facts, reasons
 
 
 def _boot_file(tree: Tree, facts: dict[str, object], reasons: dict[str, str]) -> None:

@@ -247,10 +247,8 @@ def _words(raw: Raw, platform: Mapping[str, Any]) -> dict[str, str | None]:
 
 def _facts(raw: Raw, platform: Mapping[str, Any], tree: Tree) -> tuple[dict[str, object], dict[str, str]]:
     """The declared facts, and for each missing one the reason."""
-    from keyturn.edge.probes.facts import add_locale, sha256
+    from keyturn.edge.probes.facts import settle
 
-    facts: dict[str, object] = {}
-    reasons: dict[str, str] = {}
     words = _words(raw, platform)
     version = _plist(tree.data(_SYSTEM) or b"")
     version = version if isinstance(version, dict) else {}
@@ -262,22 +260,7 @@ def _facts(raw: Raw, platform: Mapping[str, Any], tree: Tree) -> tuple[dict[str,
         "os_version": (_text(version.get("ProductVersion")), system),
         "os_build": (_text(version.get("ProductBuildVersion")), system),
     }  # fmt: skip
-    for fact, (text, reason) in found.items():
-        if text:
-            facts[fact] = text
-        else:
-            reasons[fact] = reason
-    add_locale(_locale(tree), facts, reasons)
-    loader = next((path for path in _LOADERS if tree.exists(path)), None)
-    if loader is None:
-        reasons["boot_file_name"] = reasons["boot_file_sha256"] = "no boot file that can be read"
-        return facts, reasons
-    facts["boot_file_name"] = loader
-    if digest := sha256(tree, loader):
-        facts["boot_file_sha256"] = digest
-    else:
-        reasons["boot_file_sha256"] = tree.why(loader, "the boot file could not be read whole")
-    return facts, reasons
+    return settle(found, _locale(tree), tree, _LOADERS, "no boot file that can be read")
 
 
 def _locale(tree: Tree) -> str:

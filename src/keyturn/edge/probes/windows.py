@@ -252,10 +252,8 @@ _LOADERS = {1: ("Windows/Boot/PCAT/bootmgr",), 2: ("Windows/Boot/EFI/bootmgfw.ef
 
 def _facts(raw: Raw, firmware: Firmware, tree: Tree) -> tuple[dict[str, object], dict[str, str]]:
     """The declared facts, and for each missing one the reason."""
-    from keyturn.edge.probes.facts import add_locale, sha256
+    from keyturn.edge.probes.facts import settle
 
-    facts: dict[str, object] = {}
-    reasons: dict[str, str] = {}
     current = _values(raw, CURRENT)
     found = {fact: (firmware.words.get(word), "the firmware does not say") for fact, word in _FIRMWARE_FACTS.items()}
     silent = "the system does not say"
@@ -263,24 +261,10 @@ def _facts(raw: Raw, firmware: Firmware, tree: Tree) -> tuple[dict[str, object],
     found["os_version"] = (_text(current.get("DisplayVersion")) or _text(current.get("ReleaseId")), silent)
     build, revision = _text(current.get("CurrentBuildNumber")), current.get("UBR")
     found["os_build"] = (f"{build}.{revision}" if build and isinstance(revision, int) else build, silent)
-    for fact, (text, reason) in found.items():
-        if text:
-            facts[fact] = text
-        else:
-            reasons[fact] = reason
-    add_locale(_text(_values(raw, INTERNATIONAL).get("LocaleName")) or "", facts, reasons)
     started = _values(raw, CONTROL).get("PEFirmwareType")
     loaders = _LOADERS.get(started, ()) if isinstance(started, int) else (*_LOADERS[2], *_LOADERS[1])
-    loader = next((path for path in loaders if tree.exists(path)), None)
-    if loader is None:
-        reasons["boot_file_name"] = reasons["boot_file_sha256"] = "no boot file below Windows\\Boot"
-        return facts, reasons
-    facts["boot_file_name"] = loader
-    if digest := sha256(tree, loader):
-        facts["boot_file_sha256"] = digest
-    else:
-        reasons["boot_file_sha256"] = tree.why(loader, "the boot file could not be read whole")
-    return facts, reasons
+    locale = _text(_values(raw, INTERNATIONAL).get("LocaleName")) or ""
+    return settle(found, locale, tree, loaders, "no boot file below Windows\\Boot")
 
 
 def _system_name(current: Mapping[str, Any]) -> str | None:
