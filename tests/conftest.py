@@ -31,6 +31,7 @@ _REMEDIES = {
 }
 
 pytest_plugins = ["worlds"]
+os.environ["LANGUAGE"] = "en"  # Whatever the developer reads: sentences are compared in English.
 
 hypothesis.settings.register_profile(
     "keyturn",

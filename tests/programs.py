@@ -70,6 +70,7 @@ def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str,
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
         "LANG": "de_DE.UTF-8",
+        "LANGUAGE": "en",  # What is said is compared in English; what a request tells of the language is LANG.
         "NO_COLOR": "1",
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         **(extra or {}),

@@ -20,14 +20,14 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 # The written order: a module of core may import those before it, and no other part of Keyturn.
 CORE = (
-    "errors", "model", "productkey", "hardware_values", "hardware", "jws", "merkle", "trust",
+    "errors", "events", "model", "productkey", "hardware_values", "hardware", "jws", "merkle", "trust",
     "documents", "containers", "terms", "policy",
-    "schedule", "phone", "integrity", "license", "issuance", "leasing",
+    "schedule", "phone", "integrity", "license", "capability", "reminders", "issuance", "leasing",
 )  # fmt: skip
 PURE = frozenset(
     {
         "__future__", "base64", "binascii", "bisect", "collections", "cryptography", "datetime", "enum", "functools",
-        "hashlib", "hmac", "itertools", "json", "math", "operator", "re", "string", "struct", "types", "typing",
+        "hashlib", "hmac", "itertools", "json", "math", "operator", "re", "string", "struct", "tomllib", "types", "typing",
         "unicodedata",
     }
 )  # fmt: skip

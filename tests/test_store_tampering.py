@@ -42,7 +42,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes | None]] = {
         data.replace(b': "', b': 7, "').replace(b'",', b'": 7,') if data[:1] == b"{" else b"7"
     ),
     "null for texts": lambda data: (
-        json.dumps(dict.fromkeys(json.loads(data))).encode() if data[:1] == b"{" else b"null"
+        json.dumps(dict.fromkeys(json.loads(data.splitlines()[0]))).encode() if data[:2] == b'{"' else b"null"
     ),
 }
 # Without these the copy is not licensed; the product file is healed by the one that the application ships.

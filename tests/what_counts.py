@@ -226,8 +226,8 @@ class Stage:
         shelf = client._added()
         actions.install_key(shelf, key, machine)
         token, loaded = actions.make_request(shelf, machine, allow_ephemeral=True)
-        with client._line(shelf, loaded, None, lambda _text: None) as line:
-            outcome = actions.activate(shelf, machine, token, line.send)
+        with client._talk(shelf, loaded, None, lambda _text: None) as talk:
+            outcome = talk.activate(token)
         if isinstance(outcome, Refused):
             return refused(outcome.code)
         seats, moves = (now - then for now, then in zip(self._counted(), before, strict=True))

@@ -20,7 +20,11 @@ _CLIENT = {
     "import": "keyturn.client.carrying:import_",
     "inspect": "keyturn.client.carrying:inspect",
     "rearm": "keyturn.client.activating:rearm",
+    "remind": "keyturn.client.reminder_cli:remind",
+    "apply": "keyturn.client.provision_cli:apply",
     "doctor": "keyturn.client.doctor:doctor",
+    "agent": "keyturn.client.agent:agent",
+    "events": "keyturn.client.eventing:events",
     "explain": "keyturn.client.cli:explain",
     "completion": "keyturn.client.cli:completion",
 }

@@ -85,6 +85,6 @@ class Campaign:
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="keyturn-") as folder:
+def scratch(top: Path | None = None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="keyturn-", dir=top) as folder:
         yield Path(folder)

@@ -6,14 +6,16 @@ anywhere leaves a store that the same command finishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from keyturn import __version__
 from keyturn.client.loading import Loaded, load
 from keyturn.client.machine import Machine, store_lasts
-from keyturn.client.record import installation, keep_record
+from keyturn.client.policies import policy_of
+from keyturn.client.record import begun, installation, keep_record
+from keyturn.client.telling import Teller
 from keyturn.core import containers, documents, hardware, jws, license, productkey, trust
 from keyturn.core.containers import Opened
 from keyturn.core.documents import UNAVAILABLE, Record, Release, Request
@@ -54,6 +56,7 @@ def add_product(
     stored, keep = _newest(shelf, opened)
     if keep == stored and shelf.whole() and (shelf.records() or not shelf.vault.writable):
         return shelf  # Nothing new: an account that may only read needs no more.
+    new = stored is None
     with shelf.locked():
         # 2.
         stored, keep = _newest(shelf, opened)
@@ -64,7 +67,10 @@ def add_product(
         # 4.
         if not shelf.records():
             guid, _ = shelf.installation() or ("", b"")
-            keep_record(shelf, Record(name, guid, grace_from=now, high_water=now), signer)
+            keep_record(shelf, begun(opened.product, guid, now), signer)
+    if new:
+        Teller(shelf.vault, machine).tell("product_added", product=name)
+        _told(shelf, machine)
     return shelf
 
 
@@ -97,6 +103,7 @@ def install_key(shelf: Shelf, text: str, machine: Machine) -> InstalledKey:
     installed = InstalledKey(product_id(name.slug, key.channel, key.serial), key.serial, key.channel.value, key.partial)
     with shelf.locked():
         shelf.keep_key(installed, productkey.derive(key, name))
+    Teller(shelf.vault, machine).tell("key_installed", product=name, product_id=installed.product_id)
     return installed
 
 
@@ -110,9 +117,11 @@ def make_request(
     3. The same request again, if one is waiting and nothing in it has changed but nonce and time.
     4. Signed, and durable before anybody sees it.
 
-    Raises: KeyturnError ``key_missing``, ``permission_denied``, ``product_missing``.
+    What the organization's policy withholds is not in it, and that is said in its place.
+    Raises: KeyturnError ``key_missing``, ``permission_denied``, ``product_missing``, ``policy_malformed``.
     """
     # 1.
+    withheld = policy_of(shelf.vault.home, machine).withhold
     loaded = load(shelf, machine)
     if loaded.key is None:
         raise KeyturnError("key_missing", f"no product key is installed for {loaded.opened.product.title}")
@@ -140,7 +149,7 @@ def make_request(
             installation=loaded.guid, nonce=nonce, made_at=loaded.now, scheme=hardware.SCHEME, pairs=pairs,
             tags=hardware.component_tags(computer.reading, product.name),
             commitment=hardware.commitment(vector, salt),
-            facts=_facts(computer.facts, computer.unreadable, loaded.record, product_version),
+            facts=_facts(computer.facts, computer.unreadable, loaded.record, product_version, withheld),
             state=int(loaded.standing.state), previous=None if loaded.held is None else jws.digest(loaded.held.certificate),
             activation=None if loaded.certificate is None else loaded.certificate.activation,
             vm=computer.vm_kind, container=computer.container,
@@ -201,14 +210,14 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
         # 4.
         if opened != loaded.opened:
             shelf.keep_product(opened.container())
-        shelf.keep_held(held, via)
+        shelf.keep_held(held, via, answer.get("renew_after"))
         shelf.remove_pending()
         shelf.remove_release()
         # 5.
         signer = installation(shelf, machine)
-        record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
-        keep_record(shelf, record._replace(high_water=certificate.issued_at, changed_at=None), signer)
-    return load(shelf, machine)
+        record = loaded.record or begun(opened.product, loaded.guid or "", loaded.now)
+        keep_record(shelf, record._replace(high_water=certificate.issued_at, changed_at=None, seen=loaded.now), signer)
+    return _told(shelf, machine)
 
 
 def accept_trust(
@@ -234,13 +243,20 @@ def accept_trust(
         if held is not None and found is not None:
             proof = Inclusion.read(found)
             if chain.doubt(held.certificate, Kind.CERTIFICATE) and not chain.doubt(held.certificate, Kind.CERTIFICATE, proof):
-                shelf.keep_held(held._replace(proof=proof), shelf.via() or "file")
+                shelf.keep_held(held._replace(proof=proof), shelf.via() or "file", shelf.renew_after())
         opened = loaded.opened
         for product in products or (None,):
             opened = containers.renewed(opened, chain, product)
         if opened != loaded.opened:
             shelf.keep_product(opened.container())
     return load(shelf, machine)
+
+
+def _told(shelf: Shelf, machine: Machine) -> Loaded:
+    """Where the copy stands now; the log is told if that is news."""
+    loaded = load(shelf, machine)
+    Teller(shelf.vault, machine).tell_state(loaded)
+    return loaded
 
 
 def _answers(token: str, waiting: Pending) -> bool:
@@ -329,14 +345,16 @@ def rearm(shelf: Shelf, machine: Machine) -> Loaded | Refused:
                 "usage", f"{loaded.opened.product.title} is licensed: no grace runs", remedy="There is nothing to do."
             )
         signer = installation(shelf, machine)
-        record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
+        record = loaded.record or begun(loaded.opened.product, loaded.guid or "", loaded.now)
         # 2.
         allowed = Terms.read(loaded.opened.product.terms).rearms
         if record.rearms >= allowed:
             return Refused("rearm_limit_reached", f"the grace period was begun anew {record.rearms} of {allowed} times")
         now = license.effective_time(loaded.now, record)
-        keep_record(shelf, record._replace(grace_from=now, high_water=now, changed_at=None, rearms=record.rearms + 1), signer)
-    return load(shelf, machine)
+        anew = record._replace(grace_from=now, high_water=now, changed_at=None, rearms=record.rearms + 1, seen=loaded.now)
+        keep_record(shelf, anew, signer)
+    Teller(shelf.vault, machine).tell("rearmed", product=loaded.name, used=record.rearms + 1, allowed=allowed)
+    return _told(shelf, machine)
 
 
 def report_installation(shelf: Shelf, machine: Machine, outcome: str) -> None:
@@ -344,12 +362,13 @@ def report_installation(shelf: Shelf, machine: Machine, outcome: str) -> None:
     with shelf.locked():
         loaded = load(shelf, machine)
         signer = installation(shelf, machine)
-        record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
+        record = loaded.record or begun(loaded.opened.product, loaded.guid or "", loaded.now)
         keep_record(shelf, record._replace(installation_outcome=outcome[:80]), signer)
 
 
 def _facts(
-    known: Mapping[str, object], unreadable: Mapping[str, str], record: Record | None, product_version: str | None
+    known: Mapping[str, object], unreadable: Mapping[str, str], record: Record | None, product_version: str | None,
+    withheld: Collection[str],
 ) -> dict[str, Any]:
     values: dict[str, object] = {**known, "client_version": __version__}
     reasons = {
@@ -360,6 +379,9 @@ def _facts(
         values["product_version"] = product_version
     if record is not None and record.installation_outcome is not None:
         values["installation_outcome"] = record.installation_outcome
+    for name in withheld:
+        values.pop(name, None)
+        reasons[name] = "withheld by the organization's policy"
     return {
         name: str(values[name])[:200] if name in values else {UNAVAILABLE: reasons.get(name, "not known")[:150]}
         for name in documents.FACTS

@@ -10,15 +10,16 @@ from keyturn.client import actions
 from keyturn.client.cli import add_file, key_file_option, key_text, scope_option
 from keyturn.client.context import choose, homes_of, machine_of
 from keyturn.client.disclosing import disclosure, disclosure_text
+from keyturn.client.lines import Talk
 from keyturn.client.loading import Loaded, load, status_of
 from keyturn.client.machine import Machine
+from keyturn.client.policies import policy_of
 from keyturn.client.views import row, status_text
 from keyturn.core import hardware
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.terms import Terms
 from keyturn.edge.terminal import Call, Verb, pass_call, refuse
 from keyturn.edge.vault import Shelf
-from keyturn.flows.exchange import Line
 
 ca_option = click.option(
     "--ca-bundle", metavar="FILE", help="Trust these certificate authorities instead of the system's."
@@ -64,9 +65,9 @@ def activate(
             remedy="`keyturn export request -o F.ktx`; on a connected computer `keyturn relay F.ktx`;"
             " then `keyturn import F.ktx`.",
         )  # fmt: skip
-    _consent(call, shelf, token, loaded)
-    with _line(call, shelf, loaded, ca_bundle) as line:
-        outcome = actions.activate(shelf, machine, token, line.send)
+    _consent(call, shelf, machine, token, loaded)
+    with Talk(shelf, loaded, machine, ca_bundle=ca_bundle, say=call.say) as talk:
+        outcome = talk.activate(token)
     if isinstance(outcome, Refused):
         refuse(outcome)
     entry = status_of(outcome)
@@ -122,30 +123,19 @@ def rearm(call: Call, scope: str | None) -> None:
 
 
 def return_seat(call: Call, shelf: Shelf, machine: Machine, ca_bundle: str | None) -> None:
-    """Reach the service first, then sign the release, send it, and delete the certificate.
-
-    A service that cannot be reached changes nothing. If the answer is lost after sending, the release stays and the
-    same command sends it again.
-    """
-    loaded = load(shelf, machine)
-    with _line(call, shelf, loaded, ca_bundle) as line:
-        line.reach()
-        outcome = line.send(actions.make_release(shelf, machine))
-    refused = actions.finish_release(shelf, outcome)
+    """Give the seat back (``Talk.give_back``), or end with the service's "no"."""
+    with Talk(shelf, load(shelf, machine), machine, ca_bundle=ca_bundle, say=call.say) as talk:
+        refused = talk.give_back()
     if refused is not None:
         refuse(refused)
 
 
-def _line(call: Call, shelf: Shelf, loaded: Loaded, ca_bundle: str | None) -> Line:
-    def keep(what: str, sent: bytes, received: bytes) -> None:
-        shelf.keep_sent(what, sent, received, loaded.now)
-
-    return Line(loaded.opened.product, call.environ, ca_bundle=ca_bundle, say=call.say, recorder=keep)
-
-
-def _consent(call: Call, shelf: Shelf, token: str, loaded: Loaded) -> None:
+def _consent(call: Call, shelf: Shelf, machine: Machine, token: str, loaded: Loaded) -> None:
     """Show what is sent and ask, once per product. Raises: KeyturnError ``consent_required``."""
     if shelf.consented():
+        return
+    if policy_of(shelf.vault.home, machine).consent == "organization":
+        shelf.keep_consent(loaded.now, "organization")
         return
     if call.yes:
         shelf.keep_consent(loaded.now, "--yes")
@@ -198,9 +188,9 @@ def _dry_run(
     }
     if ask:
         token, loaded = actions.make_request(shelf, machine, allow_ephemeral=allow_ephemeral)
-        _consent(call, shelf, token, loaded)
-        with _line(call, shelf, loaded, ca_bundle) as line:
-            outcome = line.send(token, ask=True)
+        _consent(call, shelf, machine, token, loaded)
+        with Talk(shelf, loaded, machine, ca_bundle=ca_bundle, say=call.say) as talk:
+            outcome = talk.send(token, ask=True)
         if isinstance(outcome, Refused):
             refuse(outcome)
         known.update(sent=True, answer=outcome)

@@ -12,6 +12,7 @@ from keyturn.client import actions
 from keyturn.client.cli import read_file
 from keyturn.client.context import choose, chosen, homes_of, machine_of, name_of
 from keyturn.client.loading import load, status_of
+from keyturn.client.policies import policy_of
 from keyturn.client.views import row, status_text
 from keyturn.core import containers, documents, jws, trust
 from keyturn.core.containers import Item
@@ -39,6 +40,7 @@ def export_request(call: Call, output: str, allow_ephemeral: bool) -> None:
     """Write the activation request, or the release that waits, to a .ktx file."""
     machine = machine_of(call)
     shelf = choose(call, homes_of(call))
+    policy_of(shelf.vault.home, machine).demand("file")
     waiting = shelf.release()
     if waiting is not None and load(shelf, machine).held is not None:
         token, loaded = waiting, load(shelf, machine)
@@ -85,7 +87,8 @@ def relay(call: Call, file: str, ca_bundle: str | None) -> None:
     value = containers.expect(read_file(file), "exchange")
     opened = containers.open_product(value)
     items = containers.items_of(value)
-    with Line(opened.product, call.environ, ca_bundle=ca_bundle, say=call.say) as line:
+    policy = policy_of(homes_of(call).write.home, machine_of(call))
+    with Line(opened.product, call.environ, ca_bundle=ca_bundle, say=call.say, policy=policy) as line:
         for index, item in enumerate(items):
             if item.open:
                 items[index] = answered(item, line.send(item.document))

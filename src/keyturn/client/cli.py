@@ -9,6 +9,7 @@ import click
 from keyturn.client.context import choose, homes_of, machine_of
 from keyturn.client.loading import load, status_of
 from keyturn.client.status import show_status
+from keyturn.client.telling import Teller
 from keyturn.client.views import status_text
 from keyturn.core import containers
 from keyturn.core.errors import CATALOGUE, KeyturnError
@@ -102,6 +103,7 @@ def product_remove(call: Call, slug: str) -> None:
         )
     call.confirm(f"{loaded.opened.product.title} is removed from this computer, with its key and its record of grace.")
     shelf.remove()
+    Teller(shelf.vault, machine_of(call)).tell("product_removed", product=loaded.name)
     call.emit({"removed": str(loaded.name)}, f"{loaded.opened.product.title} is removed.")
 
 
@@ -158,6 +160,7 @@ def remove_key(call: Call) -> None:
     with shelf.locked():
         shelf.remove_key()
         shelf.remove_pending()
+    Teller(shelf.vault, machine_of(call)).tell("key_removed", product=loaded.name, product_id=loaded.key.product_id)
     call.emit({"removed": loaded.key.product_id}, f"The key …{loaded.key.partial} is removed.")
 
 

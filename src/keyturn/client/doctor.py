@@ -20,16 +20,19 @@ from keyturn.client.cli import scope_option
 from keyturn.client.context import choose, homes_of, machine_of
 from keyturn.client.loading import Loaded
 from keyturn.client.machine import Machine
+from keyturn.client.policies import minute_of_day, policy_of
 from keyturn.client.views import row
 from keyturn.core import hardware, license, trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY, State, rfc3339
+from keyturn.core.policy import Policy
 from keyturn.edge import files
 from keyturn.edge.proxies import Proxies
 from keyturn.edge.terminal import Call, Verb, pass_call
 from keyturn.edge.transport import Transport, probe
 from keyturn.edge.voice import style
 from keyturn.edge.wire import Target
+from keyturn.flows.exchange import proxied
 
 SKEW = DAY  # Seconds between this clock and the service's that are worth a word.
 
@@ -73,8 +76,8 @@ def walk(call: Call, machine: Machine, scope: str | None, ca_bundle: str | None)
     """The hops, in order.
 
     1. The store and its product. 2. The license. 3. The product key and the installation's key. 4. The hardware.
-    5. The clock. 6. Proxies. 7. The probe. 8. Name, connection, TLS and answer of the service. 9. Whose service it is.
-    10. Its clock against this one.
+    5. The clock. 6. The organization's policy, and proxies. 7. The probe. 8. Name, connection, TLS and answer of the
+    service. 9. Whose service it is. 10. Its clock against this one.
     """
     # 1.
     loaded: Loaded | None = None
@@ -95,7 +98,16 @@ def walk(call: Call, machine: Machine, scope: str | None, ca_bundle: str | None)
     # 6.
     product = loaded.opened.product
     service = Target.parse(product.service_url, "https")
-    proxies = Proxies.from_environment(call.environ)
+    try:
+        policy = policy_of(shelf.vault.home, machine)
+        yield from _rules(policy, service, machine)
+        policy.demand("online")
+        policy.demand_name(service.host, service.port)
+    except KeyturnError as error:
+        yield _failed("Policy", error)
+        return  # What the policy forbids, a diagnosis does not do either.
+    environ = proxied(call.environ, policy)
+    proxies = Proxies.from_environment(environ)
     try:
         proxy = proxies.find(service.scheme, service.host, service.port)
         yield Hop("Proxy", True, f"{service.place} is reached through {proxy.place}" if proxy else f"none for {service.place}")
@@ -103,8 +115,18 @@ def walk(call: Call, machine: Machine, scope: str | None, ca_bundle: str | None)
         yield _failed("Proxy", error)
         return
     # 7. to 10.
-    yield _probe(product.probe_url, proxies)
-    yield from _service(loaded, call.environ, ca_bundle)
+    yield _probe(None if policy.probe == "none" else product.probe_url, proxies, required=policy.probe == "required")
+    yield from _service(loaded, environ, ca_bundle)
+
+
+def _rules(policy: Policy, service: Target, machine: Machine) -> Iterator[Hop]:
+    """What the policy's lines mean here: which are obeyed, and which of a home's are too loose to count."""
+    for line in policy.ignored:
+        yield Hop("Policy", None, f"this line would loosen what holds, and is ignored: {line}", "Take it out.")
+    if not policy.open_at(minute_of_day(machine.clock())):
+        yield Hop("Policy", None, f"contact is allowed at other hours ({policy.line('hours')})")
+    elif policy.lines:
+        yield Hop("Policy", True, f"allows {service.place}; what holds: {'; '.join(policy.lines.values())}")
 
 
 def _license(loaded: Loaded) -> Hop:
@@ -147,11 +169,14 @@ def _clock(loaded: Loaded) -> Hop:
     return Hop("Clock", True, str(rfc3339(loaded.now)))
 
 
-def _probe(url: str | None, proxies: Proxies) -> Hop:
+def _probe(url: str | None, proxies: Proxies, *, required: bool) -> Hop:
     """A plain question that every portal of a hotel answers in the service's place: only the service's own 204 is its answer."""
     if url is None:
-        return Hop("Probe", None, "this product has none")
+        return Hop("Probe", None, "none is sent")
     result = probe(url, proxies=proxies)
+    if result.outcome == "silent" and required:
+        found = f"no answer ({result.detail}), and the organization's policy wants one"
+        return Hop("Probe", False, found, "Let plain HTTP to that port pass.", 3)
     if result.outcome == "silent":
         found = f"no answer ({result.detail}); HTTPS is tried all the same"
         return Hop("Probe", None, found, "Let plain HTTP to that port pass.")

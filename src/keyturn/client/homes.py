@@ -17,6 +17,7 @@ from keyturn.edge import files
 from keyturn.edge.vault import Shelf, Vault
 
 SCOPES = ("system", "user")
+SYSTEM_AGENT = "/run/keyturn/agent.sock"  # Its store's keys are root's, and every account may ask whether they are held.
 
 
 class Homes(NamedTuple):
@@ -52,7 +53,7 @@ def open_homes(home: str | None, scope: str | None, environ: Mapping[str, str]) 
         vault = Vault(os.path.expanduser(home), scope or ("system" if root else "user"))
         return Homes((vault,), vault)
     places = default_homes(sys.platform, environ, os.path.expanduser("~"))
-    system, user = Vault(places[0], "system"), Vault(places[1], "user")
+    system, user = Vault(places[0], "system", SYSTEM_AGENT if sys.platform == "linux" else None), Vault(places[1], "user")
     if scope is not None:
         chosen = system if scope == "system" else user
         return Homes((chosen,), chosen)

@@ -6,6 +6,7 @@ the hardware, now. Whatever does not verify is as if it were absent, and the rea
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.hardware import Tolerance
 from keyturn.core.jws import Kind
 from keyturn.core.license import Held, Standing
-from keyturn.core.model import ProductName, State, rfc3339
+from keyturn.core.model import ProductName, State, b64u, rfc3339
+from keyturn.core.terms import Terms
 from keyturn.core.trust import Revocation
 from keyturn.edge import keystore
 from keyturn.edge.vault import InstalledKey, Shelf
@@ -41,6 +43,7 @@ class Loaded(NamedTuple):
     standing: Standing
     via: str | None
     why_not: str | None
+    extended: bool = False
 
     @property
     def name(self) -> ProductName:
@@ -51,7 +54,7 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None, at_h
     """Load one product. ``at_hand`` is its product file, for a store that has none and cannot be written.
 
     1. The product file and its publisher's chain; with ``pin`` it must be that very product.
-    2. The installation's key: whether this account can prove to hold it.
+    2. The installation's key: whether this account can prove to hold it, itself or through the agent.
     3. The local record, or its mirror, whichever verifies and knows the later time.
     4. The certificate, unless a release says that the seat was given back.
     5. The hardware, compared with the certificate's baseline.
@@ -69,7 +72,7 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None, at_h
         raise KeyturnError("publisher_mismatch", f"the stored product file is for {product.name}, not for {pin}")
     now = machine.now(product)
     # 2.
-    guid, public, possession = _installation(shelf)
+    guid, public, possession = _installation(shelf, machine, product.name)
     # 3.
     record = None if public is None else _record(shelf, product.name, public)
     # 4.
@@ -81,14 +84,16 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None, at_h
         tolerance = hardware.same(held.vector, hardware.vector(reading, product.name))
     # 6.
     doubtful = None if held is None or certificate is None else license.doubt(held, opened.document, opened.chain)
+    extended = Terms.read(product.terms).extended_days > 0 and _asks_for_more(shelf, machine)
     standing = license.decide(
         product=product, record=record, certificate=certificate, why_not=why_not, tolerance=tolerance, clock=now,
         doubtful=doubtful,
         noted=certificate is None or possession == "proven" or keystore.of_another(shelf.installation_key),
+        extended=extended,
     )  # fmt: skip
     return Loaded(
         shelf, opened, now, _key(shelf), guid, public, possession, record, held, certificate, tolerance, doubtful, standing,
-        shelf.via() if certificate is not None else None, why_not,
+        shelf.via() if certificate is not None else None, why_not, extended,
     )  # fmt: skip
 
 
@@ -104,7 +109,7 @@ def again(loaded: Loaded, machine: Machine, *, noted: bool | None = None) -> Loa
         noted = loaded.certificate is None or loaded.possession == "proven" or noted_by_another(loaded)
     standing = license.decide(
         product=loaded.opened.product, record=loaded.record, certificate=loaded.certificate, why_not=loaded.why_not,
-        tolerance=loaded.tolerance, clock=now, noted=noted, doubtful=loaded.doubtful,
+        tolerance=loaded.tolerance, clock=now, noted=noted, doubtful=loaded.doubtful, extended=loaded.extended,
     )  # fmt: skip
     return loaded._replace(now=now, standing=standing)
 
@@ -162,7 +167,17 @@ def damaged_status(shelf: Shelf, error: KeyturnError) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _installation(shelf: Shelf) -> tuple[str | None, bytes | None, str]:
+def _asks_for_more(shelf: Shelf, machine: Machine) -> bool:
+    """Whether the organization's policy asks for the extended grace; one that is not understood asks for nothing."""
+    from keyturn.client.policies import policy_of
+
+    try:
+        return policy_of(shelf.vault.home, machine).extended_grace
+    except KeyturnError:
+        return False
+
+
+def _installation(shelf: Shelf, machine: Machine, name: ProductName) -> tuple[str | None, bytes | None, str]:
     try:
         stored = shelf.installation()
     except KeyturnError:
@@ -173,8 +188,25 @@ def _installation(shelf: Shelf) -> tuple[str | None, bytes | None, str]:
         signer = None
     if stored is None:
         return None, None, "unproven"
-    proven = signer is not None and signer.public == stored[1]
+    held = signer is not None and signer.public == stored[1]
+    proven = held or (signer is None and _agent_holds(shelf, machine, name, stored[1]))
     return stored[0], stored[1], "proven" if proven else "unproven"
+
+
+def _agent_holds(shelf: Shelf, machine: Machine, name: ProductName, public: bytes) -> bool:
+    """Whether the agent of this store proves to hold the installation's key, which this account cannot read."""
+    if shelf.vault.agent is None or not os.path.exists(shelf.vault.agent):
+        return False
+    from keyturn.core.capability import Question, check_possession
+    from keyturn.edge import agent_socket
+
+    question = Question("prove", name, b64u(machine.chance(16)))
+    try:
+        answer = agent_socket.ask(shelf.vault.agent, question)
+        check_possession(str(answer.get("possession")), question, os.geteuid(), public)
+    except KeyturnError:
+        return False  # Unproven is what it was without an agent, and it is said.
+    return True
 
 
 def _record(shelf: Shelf, name: ProductName, public: bytes) -> Record | None:

@@ -7,6 +7,7 @@ alone, and looked at only after the product file is verified. Every other produc
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 
 from keyturn.core.documents import ProductFile
@@ -30,12 +31,19 @@ class Machine:
         now: Callable[[], int] = clock.now,
         chance: Callable[[int], bytes] = os.urandom,
         read: Callable[..., Computer] = probes.read,
+        rules: str | None = None,
     ) -> None:
+        """``rules`` is the folder of the organization's policy and provisioning files, if not the system's."""
         self.environ = os.environ if environ is None else environ
+        self.rules = rules_folder(sys.platform, self.environ) if rules is None else rules
         self.chance = chance
         self._now = now
         self._read = read
         self._seen: dict[tuple[str | None, bool], Computer] = {}
+
+    def clock(self) -> int:
+        """The clock as it is, for what is about no product."""
+        return self._now()
 
     def now(self, product: ProductFile) -> int:
         """The clock. Raises: KeyturnError ``test_only``."""
@@ -70,6 +78,15 @@ class Machine:
         if not product.name.test:
             raise KeyturnError("test_only", f"{name} is set, and {product.title} is not a test product")
         return value
+
+
+def rules_folder(platform: str, environ: Mapping[str, str]) -> str:
+    """Where an organization's policy and provisioning files are, by system."""
+    if platform == "win32":
+        import ntpath
+
+        return ntpath.join(environ.get("PROGRAMDATA") or "C:\\ProgramData", "Keyturn", "etc")
+    return "/Library/Application Support/Keyturn/etc" if platform == "darwin" else "/etc/keyturn"
 
 
 def store_lasts(path: str) -> bool:

@@ -10,13 +10,15 @@ from collections.abc import Callable
 
 from keyturn.client.loading import Loaded, again, load, noted_by_another
 from keyturn.client.machine import Machine
-from keyturn.core import jws
-from keyturn.core.documents import Record
+from keyturn.core import jws, license
+from keyturn.core.documents import ProductFile, Record
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
 from keyturn.edge import files, keystore
 from keyturn.edge.keystore import Signer
 from keyturn.edge.vault import Shelf
+
+NEWS = 3600  # Seconds of the clock that are worth a write.
 
 
 def keep_record(shelf: Shelf, record: Record, signer: Signer) -> None:
@@ -75,6 +77,10 @@ def note(shelf: Shelf, loaded: Loaded, machine: Machine) -> bool:
         news = _news(loaded)
         if news is not None and signer is not None:
             keep_record(shelf, news, signer)
+    if news is not None and news.changed_at != (None if loaded.record is None else loaded.record.changed_at):
+        from keyturn.client.telling import Teller  # Only where something happened: ``status`` runs at every logon.
+
+        Teller(shelf.vault, machine).tell_state(load(shelf, machine))
     return signer is not None
 
 
@@ -87,10 +93,20 @@ def _news(loaded: Loaded) -> Record | None:
     """The record as it should be, if that is something new and this account can sign it."""
     if loaded.possession != "proven":
         return None
-    record = loaded.record or Record(loaded.name, loaded.guid or "", loaded.now, loaded.now)
+    product = loaded.opened.product
+    record = loaded.record or begun(loaded.opened.product, loaded.guid or "", loaded.now)
+    now = license.effective_time(loaded.now, record)
+    if record.seen is None or not 0 <= loaded.now - record.seen <= NEWS or now - record.high_water > NEWS:
+        record = record._replace(high_water=now, seen=loaded.now)
+    if license.began_unsurely(record, product, now):
+        record = record._replace(grace_from=now, unsure=False)
     changed = loaded.tolerance is not None and not loaded.tolerance.same
-    wanted = record._replace(
-        high_water=max(record.high_water, loaded.now if loaded.now - record.high_water > 3600 else 0),
-        changed_at=(record.changed_at or loaded.now) if changed else None,
-    )
+    wanted = record._replace(changed_at=(record.changed_at or now) if changed else None)
     return None if wanted == loaded.record else wanted
+
+
+def begun(product: ProductFile, installation: str, now: int) -> Record:
+    """A record whose grace begins now."""
+    return Record(
+        product.name, installation, now, now, seen=now, unsure=license.implausible(now, product)
+    )

@@ -286,7 +286,9 @@ class Release(NamedTuple):
 class Record(NamedTuple):
     """The local record: what a computer must remember about one product and cannot prove otherwise.
 
-    ``high_water`` is the newest time seen; ``changed_at`` is when the hardware was first found out of tolerance.
+    ``high_water`` is the newest time seen; ``changed_at`` is when the hardware was first found out of tolerance. ``seen`` is
+    what the clock said when this was noted: time that ran since counts, also on a clock that was set back. ``unsure``: the
+    clock lay before the product file was made when the grace began, so the grace begins again once the clock is right.
     """
 
     product: ProductName
@@ -296,12 +298,15 @@ class Record(NamedTuple):
     changed_at: int | None = None
     rearms: int = 0
     installation_outcome: str | None = None
+    seen: int | None = None
+    unsure: bool = False
 
     def claims(self) -> dict[str, Any]:
         return {
             "v": VERSION, "product": str(self.product), "test": self.product.test, "installation": self.installation,
             "grace_from": self.grace_from, "high_water": self.high_water, "changed_at": self.changed_at,
-            "rearms": self.rearms, "installation_outcome": self.installation_outcome,
+            "rearms": self.rearms, "installation_outcome": self.installation_outcome, "seen": self.seen,
+            "unsure": self.unsure,
         }  # fmt: skip
 
     @classmethod
@@ -311,7 +316,7 @@ class Record(NamedTuple):
         return cls(
             ProductName.parse(c.text("product")), c.text("installation", 40), c.number("grace_from"),
             c.number("high_water"), c.number_or_none("changed_at"), c.number("rearms"),
-            c.text_or_none("installation_outcome", 80),
+            c.text_or_none("installation_outcome", 80), c.number_or_none("seen"), claims.get("unsure") is True,
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from keyturn.core.hardware_values import anchor_value, uuid_holds_mac
@@ -315,12 +315,15 @@ def same(baseline: Mapping[str, str], now: Mapping[str, str]) -> Tolerance:
     return answer(None)
 
 
-def describe(changed: Iterable[str]) -> str:
-    """Name what changed for a person: "the system disk and the processor"; each thing once, at most five."""
-    words = list(dict.fromkeys(LABELS.get(name, name) for name in changed))
+def describe(changed: Iterable[str], say: Callable[[str], str] = str) -> str:
+    """Name what changed for a person: "the system disk and the processor"; each thing once, at most five.
+
+    ``say`` translates.
+    """
+    words = list(dict.fromkeys(say(LABELS[name]) if name in LABELS else name for name in changed))
     if len(words) > 5:
-        words = [*words[:4], f"{len(words) - 4} more parts"]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+        words = [*words[:4], say("{count} more parts").format(count=len(words) - 4)]
+    return f" {say('and')} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _matching_slots(request: Mapping[str, str], owned: Mapping[str, str]) -> frozenset[str]:

@@ -5,6 +5,7 @@ Leaves to others: reading files and hardware (``client``), the words on the scre
 
 - Nothing stored says "activated": every load verifies the whole chain again.
 - Uncertainty means grace, never a lock-out; a dead server never degrades an activated copy.
+- Grace and notification are counted from signed times or the signed record: waiting never improves a state.
 - A clock set back touches dated rights only; a permanent activation merely reports it.
 """
 
@@ -37,6 +38,13 @@ class Held(NamedTuple):
     vector: Mapping[str, str]
     salt: bytes
     proof: Inclusion | None = None
+
+
+class Withdrawn(NamedTuple):
+    """That the publisher took a right back, and when (NumericDate). ``reason``: ``key_blocked``, ``activation_reclaimed``."""
+
+    at: int
+    reason: str
 
 
 class Standing(NamedTuple):
@@ -102,8 +110,29 @@ def doubt(held: Held, product: str, chain: Chain) -> Revocation | None:
 
 
 def effective_time(clock: int, record: Record | None) -> int:
-    """The time that counts: the clock, or the newest time seen if the clock lies behind it."""
-    return max(clock, record.high_water) if record is not None else clock
+    """The time that counts.
+
+    1. A clock that was ahead of the service's signed time, and is still ahead: that time, and what ran since then.
+    2. The clock, unless it lies behind the newest time seen.
+    3. The newest time seen, and what ran since then: whoever sets the clock back does not stop the time of a dated right.
+    """
+    if record is None:
+        return clock
+    seen = record.high_water if record.seen is None else record.seen
+    ahead = seen > record.high_water + CLOCK_TOLERANCE and clock >= seen
+    if clock >= record.high_water and not ahead:
+        return clock
+    return record.high_water + max(0, clock - seen)
+
+
+def implausible(clock: int, product: ProductFile) -> bool:
+    """Whether a clock is certainly wrong: it lies before the product file was made (an empty battery brings 1970)."""
+    return clock < product.issued_at - CLOCK_TOLERANCE
+
+
+def began_unsurely(record: Record, product: ProductFile, now: int) -> bool:
+    """Whether the grace was begun by a clock that was certainly wrong, and time is plausible now: it begins with this."""
+    return record.unsure and not implausible(now, product)
 
 
 def decide(
@@ -116,22 +145,29 @@ def decide(
     clock: int,
     noted: bool = True,
     doubtful: Revocation | None = None,
+    withdrawn: Withdrawn | None = None,
+    extended: bool = False,
 ) -> Standing:
     """Decide the state of one product.
 
     1. No certificate that holds (``why_not`` says why): initial grace from the local record, then notification. A grace
        without a record begins now if it can be noted, and is over if it cannot: it would begin anew at every look.
-    2. A dated right whose end has passed: grace from its end, then notification. A ``doubtful`` certificate, whose signer's
+    2. A certificate that the publisher has ``withdrawn`` (the signed list says it): grace, not genuine, from that time.
+    3. A dated right whose end has passed: grace from its end, then notification. A ``doubtful`` certificate, whose signer's
        key was stolen, is such a right: it ends 190 days after the publisher said so. That time is signed, and no deletion
        begins it anew.
-    3. Hardware out of tolerance or unreadable: grace from when it was first seen, then notification. With both, the
+    4. Hardware out of tolerance or unreadable: grace from when it was first seen, then notification. With both, the
        grace that began first counts. ``noted`` says that somebody can write down when it was first seen: the holder of
        the installation's key, in a store that can be written. Where nobody can, it began at the newest time seen:
        otherwise a copied store whose key was thrown away would have a first day for ever.
-    4. A dated right while the clock lies behind the newest time seen: grace, ``clock_behind``.
-    5. Otherwise licensed; a doubtful certificate says that it is to be issued again.
+    5. A dated right while the clock lies behind the newest time seen: grace, ``clock_behind``.
+    6. Otherwise licensed; a doubtful certificate says that it is to be issued again.
+
+    ``extended``: the organization's policy asks for the extended grace that the product's terms allow after a grace.
     """
     terms = Terms.read(product.terms)
+    if not extended:
+        terms = terms._replace(extended_days=0)
     now = effective_time(clock, record)
     # 1.
     if certificate is None or tolerance is None:
@@ -139,9 +175,13 @@ def decide(
             return _grace(
                 State.INITIAL_GRACE, "store_unwritable", now - terms.grace_days * DAY, terms, product.mode, now
             )
-        start = now if record is None else record.grace_from
+        start = now if record is None or began_unsurely(record, product, now) else record.grace_from
         return _grace(State.INITIAL_GRACE, why_not or "not_activated", start, terms, product.mode, now)
-    # 2. and 3.
+    # 2.
+    if withdrawn is not None:
+        start = max(withdrawn.at, record.grace_from if record is not None and record.rearms else 0)
+        return _grace(State.NON_GENUINE_GRACE, withdrawn.reason, start, terms, product.mode, now)
+    # 3. and 4.
     ends = certificate.expires_at
     believed = None if doubtful is None else doubtful.at + REISSUE_DAYS * DAY
     lost: list[tuple[int, str]] = []
@@ -157,12 +197,13 @@ def decide(
         if record is not None and record.rearms:
             start = max(start, record.grace_from)  # A rearm begins any grace anew.
         standing = _grace(State.OUT_OF_TOLERANCE_GRACE, reason, start, terms, product.mode, now)
-        return standing._replace(changed=tolerance.changed)
-    # 4.
+        remedy = _at_end(certificate) if reason == "term_ended" else standing.remedy
+        return standing._replace(changed=tolerance.changed, remedy=remedy)
+    # 5.
     behind = record is not None and clock < record.high_water - CLOCK_TOLERANCE
     if behind and ends is not None:
         return _grace(State.OUT_OF_TOLERANCE_GRACE, "clock_behind", now, terms, product.mode, now)
-    # 5.
+    # 6.
     if believed is not None:
         until = believed if ends is None else min(believed, ends)
         return Standing(
@@ -172,9 +213,14 @@ def decide(
     renew_at = None if ends is None else max(certificate.issued_at, ends - terms.remind_days * DAY)
     due = renew_at is not None and now >= renew_at
     why = "clock_behind" if behind else None
-    remedy = _REMEDIES["clock_behind" if behind else "term_ended"] if behind or due else None
+    remedy = _REMEDIES["clock_behind"] if behind else _at_end(certificate) if due else None
     command = "keyturn activate" if due else None
     return Standing(State.LICENSED, True, why, remedy, command, ends, None, renew_at, tolerance.changed)
+
+
+def _at_end(certificate: Certificate) -> str:
+    """What to do about a right that ends: one with a date of its own is not renewed by asking again, unless it was extended."""
+    return _REMEDIES["term_over" if certificate.term in ("until", "days") else "term_ended"]
 
 
 def _first_seen(record: Record | None, certificate: Certificate, now: int, *, noted: bool) -> int:
@@ -191,10 +237,13 @@ _REMEDIES = {
     "store_unwritable": "Let this account write in the store, so that a grace can begin, or activate: `keyturn activate`.",
     "released": "The seat was returned. To use it here again: `keyturn activate`.",
     "term_ended": "Renew it: `keyturn activate`; the seat is kept, it costs nothing.",
+    "term_over": "If the publisher extended it: `keyturn activate`. Otherwise ask the publisher for a key of the next term.",
     "hardware_changed": "Activate again: `keyturn activate`; one of the yearly moves is used if the computer is a new one.",
     "hardware_unreadable": "Run it once as root, or let the agent run, so that the hardware can be read.",
     "anchors_appeared": "Activate again: `keyturn activate`; the seat is kept, it costs nothing.",
     "reissue_due": "Fetch a new certificate: `keyturn activate`; the seat is kept, it costs nothing.",
+    "key_blocked": "Ask the publisher, quoting the product ID, or activate with another key: `keyturn activate -`.",
+    "activation_reclaimed": "The seat was taken back by the publisher's staff: ask them, or activate again: `keyturn activate`.",
     "clock_behind": "Set this computer's clock; the license follows by itself.",
     "store_damaged": "Activate again: `keyturn activate`; a seat that is held costs nothing.",
     "document_foreign": "The stored license belongs to another computer or installation. Activate this one: `keyturn activate`.",
@@ -202,9 +251,15 @@ _REMEDIES = {
 
 
 def _grace(state: State, reason: str, start: int, terms: Terms, mode: str, now: int) -> Standing:
-    """Full function from ``start`` for the grace period, then notification; a start in the future begins now."""
+    """Full function from ``start`` for the grace period and what extends it, then notification.
+
+    A start in the future begins now.
+    """
     until = min(start, now) + terms.grace_days * DAY
     remedy = _REMEDIES.get(reason, _ACTIVATE)
     if now < until:
         return Standing(state, True, reason, remedy, "keyturn activate", None, until, None)
+    if now < until + terms.extended_days * DAY:
+        until += terms.extended_days * DAY
+        return Standing(State.EXTENDED_GRACE, True, reason, remedy, "keyturn activate", None, until, None)
     return Standing(State.NOTIFICATION, mode != "enforce", reason, remedy, "keyturn activate", None, until, None)

@@ -28,6 +28,7 @@ class Terms(NamedTuple):
     threshold: int = 5
     count_group: str = "all"
     lease_days: int = 190
+    extended_days: int = 0  # After a grace, where the organization's policy asks for it.
 
     def claims(self) -> dict[str, Any]:
         return dict(self._asdict())

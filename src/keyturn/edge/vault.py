@@ -53,10 +53,12 @@ def folder_name(name: ProductName) -> str:
 class Vault:
     """One home's products. ``scope`` is ``system`` or ``user``."""
 
-    def __init__(self, home: str, scope: str) -> None:
+    def __init__(self, home: str, scope: str, agent: str | None = None) -> None:
+        """``agent`` is the socket of the agent that keeps this store, where one may be asked: never for a named home."""
         files.check_home(home, PROGRAM)
         self.home = home
         self.scope = scope
+        self.agent = agent
 
     def __repr__(self) -> str:
         return f"Vault({self.home})"
@@ -200,9 +202,16 @@ class Shelf:
         value = files.read_json(self._place("license.json"), MAX_DOCUMENT)
         return None if value is None else str(value.get("via"))
 
-    def keep_held(self, held: Held, via: str) -> None:
+    def renew_after(self) -> int | None:
+        """The seconds after which the answer asked to renew; it travels unsigned beside the certificate."""
+        value = files.read_json(self._place("license.json"), MAX_DOCUMENT) or {}
+        return found if type(found := value.get("renew_after")) is int else None
+
+    def keep_held(self, held: Held, via: str, renew_after: object = None) -> None:
         """Certificate, request and baseline in one file: they are only worth something together."""
         value = {"certificate": held.certificate, "via": via, **_with_baseline(held.request, dict(held.vector), held.salt)}
+        if renew_after is not None:
+            value["renew_after"] = renew_after
         if held.proof is not None:
             value["proof"] = held.proof.as_json()
         files.write_json(self._place("license.json"), value)

@@ -136,6 +136,21 @@ def access_list(path: str) -> str:
         kernel.LocalFree(text)
 
 
+def report_event(source: str, kind: int, event_id: int, text: str) -> None:
+    """Write one event to the Application log, under ``source`` (ReportEventW; ``kind`` is EVENTLOG_…_TYPE)."""
+    security = ctypes.WinDLL("advapi32", use_last_error=True)
+    security.RegisterEventSourceW.restype = wintypes.HANDLE
+    handle = security.RegisterEventSourceW(None, ctypes.c_wchar_p(source))
+    if not handle:
+        raise ctypes.WinError(ctypes.get_last_error())
+    try:
+        strings = (ctypes.c_wchar_p * 1)(text[:31_000])  # One string has at most 31,839 characters.
+        if not security.ReportEventW(wintypes.HANDLE(handle), kind, 0, event_id, None, 1, 0, strings, None):
+            raise ctypes.WinError(ctypes.get_last_error())
+    finally:
+        security.DeregisterEventSource(wintypes.HANDLE(handle))
+
+
 def _with_descriptor(text: str, use: Callable[[ctypes.c_void_p], None]) -> None:
     descriptor = ctypes.c_void_p()
     if not ctypes.WinDLL("advapi32").ConvertStringSecurityDescriptorToSecurityDescriptorW(

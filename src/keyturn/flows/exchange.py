@@ -5,6 +5,8 @@ Leaves to others: what is sent and whether somebody agreed to it (``client``), s
 
 - The probe carries nothing. 500 and above: nothing is sent. Silence: HTTPS is tried, and the silence is explained.
 - A problem document is the service's own "no" and becomes :class:`Refused`; anything else unexpected raises.
+- The organization's policy is asked before each step: whether this way is open, which names may be contacted, through which
+  proxy, and what the probe is for.
 - The same bytes may be sent again: the service answers the same request with the same answer.
 """
 
@@ -15,10 +17,13 @@ from typing import Any
 
 from keyturn.core.documents import ProductFile
 from keyturn.core.errors import EXIT_FORBIDDEN, EXIT_REFUSED, KeyturnError, Refused
+from keyturn.core.policy import Policy
 from keyturn.edge.transport import Recorder, Transport, probe
+from keyturn.edge.wire import Target
 
 CONTENT_TYPE = "application/jose"
 Say = Callable[[str], None]
+ANYTHING = Policy()
 
 
 class Line:
@@ -32,10 +37,12 @@ class Line:
         ca_bundle: str | None = None,
         say: Say = lambda _text: None,
         recorder: Recorder | None = None,
+        policy: Policy = ANYTHING,
     ) -> None:
         self.product = product
         self._say = say
-        self._environ = environ
+        self._policy = policy
+        self._environ = environ = proxied(environ, policy)
         self._recorder = recorder
         self._transport = Transport(ca_pem=product.ca, ca_bundle=ca_bundle, environ=environ, recorder=recorder)
         self._probed = False
@@ -49,15 +56,22 @@ class Line:
     def probe(self) -> None:
         """Ask once, over plain HTTP and without saying who asks, whether the service is there.
 
-        Raises: KeyturnError ``service_unready`` if it says it is not ready.
+        Raises: KeyturnError ``service_unready`` if it says it is not ready, ``policy_forbids``, and ``service_unreachable``
+        for silence where the policy wants an answer.
         """
-        if self._probed or self.product.probe_url is None:
+        self._policy.demand("online")
+        self._demand_name(self.product.service_url, "https")
+        if self._probed or self.product.probe_url is None or self._policy.probe == "none":
             return
+        self._demand_name(self.product.probe_url, "http")
         self._say(f"Probing {self.product.probe_url} (carries nothing)")
         result = probe(self.product.probe_url, proxies=self._environ, recorder=self._recorder)
         if result.outcome == "unready":
             raise KeyturnError("service_unready", f"{result.detail}; nothing was sent")
         if result.outcome == "silent":
+            if self._policy.probe == "required":
+                why = f"the probe was not answered ({result.detail}), and the organization's policy wants an answer"
+                raise KeyturnError("service_unreachable", f"{why} ({self._policy.line('probe')})", data={"step": "probe"})
             self._say(f"The probe was not answered ({result.detail}); trying HTTPS all the same")
         self._probed = True
 
@@ -96,3 +110,18 @@ class Line:
                 "answer_unexpected", f"{self.product.service_url} answered {reply.status} {reply.media_type}"
             )
         return reply.json()
+
+    def _demand_name(self, url: str, scheme: str) -> None:
+        target = Target.parse(url, scheme)
+        self._policy.demand_name(target.host, target.port)
+
+
+def proxied(environ: Mapping[str, str], policy: Policy) -> Mapping[str, str]:
+    """The environment with the proxy that the policy names; nothing passes it by then."""
+    if policy.proxy is None:
+        return environ
+    kept = {name: value for name, value in environ.items() if name.lower() not in _PROXY_NAMES}
+    return {**kept, "http_proxy": policy.proxy, "https_proxy": policy.proxy}
+
+
+_PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

@@ -170,7 +170,10 @@ class World:
         def read(_sysroot: str | None = None, *, facts: bool = True) -> Computer:
             return probes.read(str(place), facts=facts)
 
-        return Machine({"HOME": str(place)}, now=self.clock, chance=Chance(f"{seed} machine {self._made}"), read=read)
+        return Machine(
+            {"HOME": str(place)}, now=self.clock, chance=Chance(f"{seed} machine {self._made}"), read=read,
+            rules=str(place / "etc/keyturn"),
+        )  # fmt: skip
 
     def client(
         self, computer: RecordedComputer | None = None, *, home: Path | None = None, machine: Machine | None = None,

@@ -1,0 +1,121 @@
+"""A product's line to its service as a client uses it: within the policy, with every byte kept and every step told.
+
+Keeps: what surrounds an exchange (``flows.exchange``) for the command, the agent and an application alike: the
+organization's hours, the record of what was sent (``disclose --sent``), and the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from keyturn.client import actions
+from keyturn.client.loading import Loaded, load
+from keyturn.client.machine import Machine
+from keyturn.client.policies import minute_of_day, policy_of
+from keyturn.client.telling import Teller
+from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.model import rfc3339
+from keyturn.edge.vault import Shelf
+
+if TYPE_CHECKING:
+    from keyturn.flows.exchange import Line
+
+Connect = Callable[..., "Line"]
+
+
+class Talk:
+    """One conversation about one product. The network is imported when it begins."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        loaded: Loaded,
+        machine: Machine,
+        *,
+        ca_bundle: str | None = None,
+        say: Callable[[str], None] = lambda _text: None,
+        program: str = "keyturn",
+        connect: Connect | None = None,
+    ) -> None:
+        """Raises: KeyturnError ``policy_malformed``."""
+        if connect is None:
+            from keyturn.flows.exchange import Line
+
+            connect = Line
+
+        def keep(what: str, sent: bytes, received: bytes) -> None:
+            shelf.keep_sent(what, sent, received, loaded.now)
+
+        self._shelf, self._loaded, self._machine = shelf, loaded, machine
+        self._teller = Teller(shelf.vault, machine, program)
+        self._policy = policy_of(shelf.vault.home, machine)
+        self._line = connect(
+            loaded.opened.product, machine.environ, ca_bundle=ca_bundle, say=say, recorder=keep, policy=self._policy
+        )
+
+    def __enter__(self) -> Talk:
+        self._line.__enter__()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._line.__exit__(*args)
+
+    def reach(self) -> None:
+        """As ``Line.reach``. Raises: KeyturnError as :meth:`send`."""
+        with self._told(self._teller.correlation()):
+            self._line.reach()
+
+    def send(self, document: str, *, ask: bool = False) -> dict[str, Any] | Refused:
+        """Send one document. Raises: KeyturnError as ``Line.send`` does, and ``policy_forbids``."""
+        correlation = self._teller.correlation()
+        product = self._loaded.name
+        with self._told(correlation):
+            service = self._loaded.opened.product.service_url
+            self._teller.tell("request_sent", product=product, correlation=correlation, to=service)
+            outcome = self._line.send(document, ask=ask)
+        if isinstance(outcome, Refused):
+            self._teller.tell_error("request_refused", outcome.as_error(), product=product, correlation=correlation)
+        else:
+            self._teller.tell("answer_received", product=product, correlation=correlation)
+        return outcome
+
+    def activate(self, token: str) -> Loaded | Refused:
+        """Activate with the request ``token`` (``actions.activate``), and tell what came of it. Raises as that does."""
+        outcome = actions.activate(self._shelf, self._machine, token, self.send)
+        if not isinstance(outcome, Refused) and outcome.certificate is not None:
+            held = None if self._loaded.certificate is None else self._loaded.certificate.activation
+            name = "renewed" if held == outcome.certificate.activation else "activated"
+            self._teller.tell(
+                name, product=outcome.name, activation=outcome.certificate.activation,
+                valid_until=rfc3339(outcome.standing.valid_until),
+            )  # fmt: skip
+        return outcome
+
+    def give_back(self) -> Refused | None:
+        """Reach the service, sign the release, send it, and delete the certificate (``actions``); the result is its "no".
+
+        A service that cannot be reached changes nothing. If the answer is lost after sending, the release stays and the
+        same again sends it once more. Raises: KeyturnError as :meth:`send`, ``release_unknown``, ``permission_denied``.
+        """
+        self.reach()
+        outcome = self.send(actions.make_release(self._shelf, self._machine))
+        refused = actions.finish_release(self._shelf, outcome)
+        if refused is None:
+            self._teller.tell("released", product=self._loaded.name)
+            self._teller.tell_state(load(self._shelf, self._machine))
+        return refused
+
+    @contextmanager
+    def _told(self, correlation: str) -> Iterator[None]:
+        """Hold to the policy's hours, and tell what went wrong."""
+        product = self._loaded.name
+        try:
+            self._policy.demand("online")
+            self._policy.demand_hours(minute_of_day(self._machine.clock()))
+            yield
+        except KeyturnError as error:
+            name = "policy_forbade" if error.code == "policy_forbids" else "request_failed"
+            self._teller.tell_error(name, error, product=product, correlation=correlation)
+            raise

@@ -1,0 +1,270 @@
+"""Provisioning files: copying one onto a computer is the whole deployment of a product.
+
+Keeps: what a file may say, and bringing a product to what it says. Leaves to others: each step (``client.actions``), the
+contact (``client.lines``), the verb (``provision_cli``); the agent applies every file at its start.
+
+- A file describes an end, so what is there already is left alone, and a second run changes nothing.
+- Each file is on its own: one that fails stops no other.
+- A product key is a secret: a file that others may read is refused, unless the key is of the channel ``client``.
+- A name that is not known is refused, with its line: a typing mistake must not be read as a wish.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from keyturn.client import actions
+from keyturn.client.homes import Homes
+from keyturn.client.loading import Loaded, load
+from keyturn.client.machine import Machine
+from keyturn.client.policies import policy_of
+from keyturn.client.telling import Teller
+from keyturn.core import containers, productkey
+from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.model import Channel, product_id
+from keyturn.core.productkey import ProductKey
+from keyturn.edge import files
+from keyturn.edge.vault import Shelf
+
+FOLDER = "provision.d"
+NAMES = ("product_file", "key_file", "via", "host", "consent")
+WAYS = ("auto", "online", "file")
+LATER = ("host", "fleet", "telephone")
+MAX_FILE = 65_536
+# What can be done to a product, in this order.
+ADDED, UPDATED, KEY, CONSENT, ACTIVATED = "product_added", "product_updated", "key_installed", "consent_recorded", "activated"
+
+
+class Provision(NamedTuple):
+    """What one file says, with its paths made absolute."""
+
+    path: str
+    product_file: str
+    key_file: str | None
+    via: str
+    consent: bool
+
+
+class Applied(NamedTuple):
+    """What was done (or, in a dry run, would be done) for one file, and where the product stands then."""
+
+    file: str
+    product: str | None
+    actions: tuple[str, ...]
+    state: str | None
+    error: KeyturnError | None
+
+    def as_json(self) -> dict[str, Any]:
+        error = None if self.error is None else self.error.as_json()
+        return {
+            "product": self.product, "file": self.file, "changed": bool(self.actions), "actions": list(self.actions),
+            "state": self.state, "error": error,
+        }  # fmt: skip
+
+
+def provision_files(machine: Machine) -> list[str]:
+    """The provisioning files of this computer, in order of name."""
+    folder = os.path.join(machine.rules, FOLDER)
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [os.path.join(folder, name) for name in names if name.endswith(".toml") and name[:1] != "."]
+
+
+def apply_all(
+    homes: Homes,
+    machine: Machine,
+    paths: Sequence[str] | None = None,
+    *,
+    dry_run: bool = False,
+    contact: bool = True,
+    program: str = "keyturn",
+    say: Callable[[str], None] = lambda _text: None,
+    connect: Callable[..., Any] | None = None,
+) -> list[Applied]:
+    """Apply every file, or those named; the results are in their order. Raises nothing: an error is in its file's result.
+
+    ``dry_run``: nothing is changed or sent. Without ``contact`` nothing is sent: the agent's own schedule does that later.
+    """
+    found = []
+    for path in provision_files(machine) if paths is None else paths:
+        work = _Work(homes, machine, dry_run=dry_run, contact=contact, program=program, say=say, connect=connect)
+        try:
+            work.apply(read(path))
+            error = None
+        except KeyturnError as raised:
+            error = raised
+        result = Applied(path, work.product, tuple(work.done), work.state(), error)
+        if not dry_run:
+            _tell(Teller(homes.write, machine, program), result)
+        found.append(result)
+    return found
+
+
+def read(path: str) -> Provision:
+    """Read one file. Raises: KeyturnError ``provision_malformed`` with the line, ``permission_denied``, ``storage_failed``."""
+    data = files.read(path, MAX_FILE)
+    if data is None:
+        raise KeyturnError("provision_malformed", f"{path} does not exist")
+    text = data.decode("utf-8", "replace")
+    try:
+        values = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise KeyturnError("provision_malformed", f"{path}: {error}") from error
+    for name, value in values.items():
+        where = f"{path}:{_line(text, name)}"
+        if name not in NAMES:
+            raise KeyturnError("provision_malformed", f"{where}: {name[:40]!r} is not known; there are {', '.join(NAMES)}")
+        if not isinstance(value, str) or not value:
+            raise KeyturnError("provision_malformed", f"{where}: {name} is a text, and not empty")
+    if "product_file" not in values:
+        raise KeyturnError("provision_malformed", f"{path}: product_file is missing")
+    via = values.get("via", "auto")
+    if via in LATER or "host" in values:
+        where = f"{path}:{_line(text, 'via' if via in LATER else 'host')}"
+        raise KeyturnError(
+            "provision_malformed", f"{where}: this version does not activate by {via if via in LATER else 'host'} yet",
+            remedy='Use via = "auto", "online" or "file", and leave host out.',
+        )  # fmt: skip
+    if via not in WAYS:
+        raise KeyturnError("provision_malformed", f"{path}:{_line(text, 'via')}: via is one of {', '.join(WAYS)}")
+    if values.get("consent", "organization") != "organization":
+        raise KeyturnError("provision_malformed", f'{path}:{_line(text, "consent")}: consent is "organization", or left out')
+    folder = os.path.dirname(os.path.abspath(path))
+    key_file = values.get("key_file")
+    return Provision(
+        path, os.path.join(folder, values["product_file"]), None if key_file is None else os.path.join(folder, key_file),
+        via, "consent" in values,
+    )  # fmt: skip
+
+
+class _Work:
+    """The way from one file to its product; ``done`` grows as it goes, so that a failure does not hide what went before."""
+
+    def __init__(
+        self, homes: Homes, machine: Machine, *, dry_run: bool, contact: bool, program: str, say: Callable[[str], None],
+        connect: Callable[..., Any] | None,
+    ) -> None:  # fmt: skip
+        self._homes, self._machine, self._dry_run, self._contact = homes, machine, dry_run, contact
+        self._program, self._say, self._connect = program, say, connect
+        self._shelf: Shelf | None = None
+        self.product: str | None = None
+        self.done: list[str] = []
+
+    def apply(self, wanted: Provision) -> None:
+        """Bring a product to what its file says.
+
+        1. The product file verifies, and is added if it is new or newer.
+        2. The key is installed if another one is, or none.
+        3. The organization's consent is on file, if the file gives it and something may be sent.
+        4. The product is activated, if it has a key and needs it.
+
+        Raises: KeyturnError: why a step cannot be taken; ``consent_required``, ``key_file_exposed``, a refusal.
+        """
+        # 1.
+        data = _content(wanted.product_file, containers.MAX_FILE, "product file")
+        opened = containers.open_product(containers.expect(data, "product"))
+        self.product = str(opened.product.name)
+        key = None if wanted.key_file is None else _key(wanted.key_file)
+        self._shelf = shelf = self._homes.find(opened.product.name)
+        before = _stored(shelf)
+        new = before is None or before.product.version < opened.product.version
+        if not self._dry_run:
+            actions.add_product(self._homes.find, data, self._machine)
+            new = _stored(shelf) != before
+        if new:
+            self.done.append(ADDED if before is None else UPDATED)
+        # 2.
+        loaded = self._load()
+        installed = None if loaded is None or loaded.key is None else (loaded.key.product_id, loaded.key.partial)
+        wished = None if key is None else (product_id(opened.product.name.slug, key.channel, key.serial), key.partial)
+        if key is not None and installed != wished:
+            if not self._dry_run:
+                actions.install_key(shelf, key.text, self._machine)
+            self.done.append(KEY)
+        # 3.
+        if wanted.consent and wanted.via != "file" and not shelf.consented():
+            if loaded is not None and not self._dry_run:
+                shelf.keep_consent(loaded.now, "organization")
+            self.done.append(CONSENT)
+        # 4.
+        loaded = self._load()
+        keyed = (wished or installed) is not None
+        needed = keyed and (KEY in self.done or loaded is None or actions.needs_activation(loaded))
+        if needed and wanted.via != "file" and self._contact:
+            if not self._dry_run:
+                self._activate(shelf, wanted)
+            self.done.append(ACTIVATED)
+
+    def state(self) -> str | None:
+        """Where the product stands, if it is on this computer."""
+        try:
+            loaded = self._load()
+        except KeyturnError:
+            return None  # What is wrong was raised by the step that met it.
+        return None if loaded is None else loaded.standing.state.word
+
+    def _load(self) -> Loaded | None:
+        """The stored product; ``None`` if a dry run has not added it."""
+        if self._shelf is None or self._shelf.product() is None:
+            return None
+        return load(self._shelf, self._machine)
+
+    def _activate(self, shelf: Shelf, wanted: Provision) -> None:
+        from keyturn.client.lines import Talk
+
+        if not shelf.consented() and policy_of(shelf.vault.home, self._machine).consent != "organization":
+            raise KeyturnError(
+                "consent_required", f"{wanted.path} gives no consent, and nobody else did",
+                remedy='Write consent = "organization" into the file, or a person runs `keyturn activate`.',
+            )  # fmt: skip
+        token, loaded = actions.make_request(shelf, self._machine)
+        with Talk(
+            shelf, loaded, self._machine, say=self._say, program=self._program, connect=self._connect
+        ) as talk:
+            outcome = talk.activate(token)
+        if isinstance(outcome, Refused):
+            raise outcome.as_error()
+
+
+def _content(path: str, limit: int, what: str) -> bytes:
+    data = files.read(path, limit)
+    if data is None:
+        raise KeyturnError("provision_malformed", f"the {what} {path} does not exist")
+    return data
+
+
+def _key(path: str) -> ProductKey:
+    """The product key in a file. Raises: KeyturnError ``key_file_exposed``, ``key_malformed``, ``key_mistyped``."""
+    lines = _content(path, 4096, "key file").decode("utf-8", "replace").splitlines()
+    key = productkey.parse(next((line for line in lines if line.strip()), ""))
+    if key.channel is not Channel.CLIENT and files.open_to_others(path):
+        raise KeyturnError("key_file_exposed", f"others than its owner may read {path}, which holds a {key.channel.value} key")
+    return key
+
+
+def _stored(shelf: Shelf) -> containers.Opened | None:
+    """The product that is there, if it verifies: a damaged one is replaced."""
+    try:
+        container = shelf.product()
+        return None if container is None else containers.open_product(container)
+    except KeyturnError as error:
+        if error.code == "permission_denied":
+            raise
+        return None
+
+
+def _line(text: str, name: str) -> int:
+    """The number of the line that says ``name``; 1 if it is written in some other way."""
+    pattern = re.compile(rf"\s*\[*\s*[\"']?{re.escape(name)}[\"']?\s*[.=\]]")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 1)
+
+
+def _tell(teller: Teller, result: Applied) -> None:
+    if result.error is not None:
+        teller.tell_error("provision_failed", result.error, product=result.product)
+    elif result.actions:
+        message = f"{result.file}: {', '.join(result.actions).replace('_', ' ')}"
+        teller.tell("provision_applied", product=result.product, message=message, file=result.file, actions=list(result.actions))
