@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from command_tree import commands, common, far
+from keyturn.core import policy
 from keyturn.core.errors import CATALOGUE
+from keyturn.core.events import EVENTS
 from keyturn.core.terms import Terms
 from keyturn.edge.metrics import Metrics
 from keyturn.service import app
@@ -47,6 +49,8 @@ def subjects() -> tuple[Subject, ...]:
         Subject("term", lambda: set(Terms._fields), lambda: _first("publishing.md", "Terms"), "free_days"),
         Subject("address", _routes, lambda: _first("routes.md", "# Addresses"), "GET /v1/admin/moon"),
         Subject("figure", _figures, _told_figures, "keyturn_moon_phase"),
+        Subject("event", lambda: set(EVENTS), _told_events, "moon_rose"),
+        Subject("policy line", lambda: set(policy.NAMES), lambda: _first("limiting.md", "The policy, line by line"), "moon_phase"),
         Subject("log event", lambda: events(_sources()), lambda: _first("operations.md", "The log"), "moon_rose"),
     )
 
@@ -184,6 +188,11 @@ def _told_variables() -> set[str]:
     settings = set(re.findall(r"`(KEYTURN_\w+)`", third))
     others = _first("settings.md", "Environment of") | _first("settings.md", "Test products")
     return settings | others - {"LC_ALL", "LANG"}
+
+
+def _told_events() -> set[str]:
+    """The second cells of the catalogue's rows, which begin with a number."""
+    return {cells[1].strip("`") for cells in rows(page("events.md")) if cells[0].isdigit()}
 
 
 def _told_figures() -> set[str]:

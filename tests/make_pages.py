@@ -17,6 +17,7 @@ from command_tree import Command, Option, commands, common, far
 from keyturn.client import views
 from keyturn.core import license
 from keyturn.core.errors import CATALOGUE, Entry
+from keyturn.core.events import EVENTS, Event
 from keyturn.edge.metrics import Metrics
 from keyturn.edge.web import PUBLIC, Route
 from keyturn.service import openapi
@@ -105,8 +106,44 @@ Never sent: a name, an address, an e-mail address, the name of a user or a compu
 the product key. No IP address is stored with an activation or written to a log.
 
 Unless a line says otherwise: legal basis {{basis}} (GDPR); kept {{retention}}; read by {{readers}}. *May be withheld*
-means that an organization's policy, which comes with a later version, can leave it out.
+means that an organization's policy can leave it out ([how to limit it](limiting.md)).
 """
+EVENT_LOG = f"""# The event log
+
+{MARK}
+
+What happens on a computer, for whoever looks after it: every step has an event with a number that stays, under the one source
+name `keyturn`. Each event is
+
+- a line of `events.jsonl` in the store, which `keyturn events` reads (1 MiB, and four older files). Where the store cannot be written
+  (a full disk, another account's store) a file below `/run/keyturn`, or the user's runtime directory, takes its place;
+- in the journal with its fields (`journalctl -t keyturn`, `journalctl KEYTURN_EVENT_ID=306`), or in syslog with structured data
+  (RFC 5424), or in the Application log on Windows.
+
+```sh
+keyturn events                        # all of them, oldest first
+keyturn events --severity warning     # only what wants something done
+keyturn events --correlation 5f0c…    # one request, and what came of it
+keyturn events --meanings             # this table
+```
+
+`keyturn events --json` is `{{"events": […]}}`; each has
+
+| member | what |
+|---|---|
+| `time` | when, by this computer's clock (RFC 3339) |
+| `event_id`, `name` | which event: the first two columns below |
+| `severity` | `info`; `warning`: something is to be done, in time; `error`: something is to be done now. Both always have a `remedy` |
+| `code`, `return_code` | the [error code](errors.md) or [reason](errors.md#reasons), and the exit status that goes with it; 0: none |
+| `correlation` | shared by a request and what came of it. `request_sent` without a fellow: asked, and no answer ever came. It is never sent |
+| `product` | the product's name, THUMBPRINT/SLUG |
+| `message`, `remedy` | what happened, and what to do about it |
+| `data` | figures for programs; `program` is who noted it: `keyturn`, `agent`, `application` |
+
+No event holds a product key, a hardware value, the name of a user or of a computer.
+
+| number | name | severity | means | what to do |
+|---|---|---|---|---|"""
 KEPT = """
 ## What the service keeps
 
@@ -256,12 +293,22 @@ def sent_page(declared: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
+# The event log.
+
+
+def events_page(events: Sequence[Event]) -> str:
+    """The catalogue of events, by number."""
+    rows = (f"| {e.id} | `{e.name}` | {e.severity} | {e.meaning} | {e.action or ''} |" for e in events)
+    return "\n".join([EVENT_LOG, *rows, ""])
+
+
 def pages() -> dict[str, str]:
     """Every page by the name of its file."""
     notes = tomllib.loads((DOCS / "errors.toml").read_text("utf-8"))
     declared = tomllib.loads((resources.files("keyturn") / "privacy.toml").read_text("utf-8"))
     return {
         "commands.md": commands_page(commands()),
+        "events.md": events_page(list(EVENTS.values())),
         "errors.md": errors_page(list(CATALOGUE.values()), notes),
         "routes.md": routes_page(*service_routes()),
         "what-is-sent.md": sent_page(declared),

@@ -112,14 +112,16 @@ def free_port() -> int:
 class Publisher:
     """One publisher's service in a folder of its own: initialised at once, started and stopped at will."""
 
-    def __init__(self, folder: Path, name: str = "Acme Ink", *, keyturn: Path = KEYTURN, probe: bool = True) -> None:
+    def __init__(
+        self, folder: Path, name: str = "Acme Ink", *, keyturn: Path = KEYTURN, probe: bool = True, host: str = "localhost"
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.home = folder / "svc"
         self.keyturn = keyturn
         self.port, self.probe_port = free_port(), free_port()
-        self.url = f"https://localhost:{self.port}"
-        self.probe_url = f"http://localhost:{self.probe_port}/probe" if probe else "none"
+        self.url = f"https://{host}:{self.port}"
+        self.probe_url = f"http://{host}:{self.probe_port}/probe" if probe else "none"
         self.process: subprocess.Popen[str] | None = None
         self.ready: dict[str, Any] = {}
         self.service("init", "--publisher", name, "--url", self.url, "--probe-url", self.probe_url).ok()

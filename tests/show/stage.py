@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,9 +42,11 @@ class Stage:
         self.real = self.publisher.product("paintbox", "--edition", "pro", "--feature", "layers")
         self._keys = {slug: iter(self.publisher.mint(slug, "--count", "24")) for slug in ("paintest", "paintbox")}
         self._count = 0
+        self.closing = contextlib.ExitStack()  # What items leave open.
         self.publisher.start()
 
     def close(self) -> None:
+        self.closing.close()
         self.publisher.close()
 
     def place(self, name: str) -> Path:

@@ -14,6 +14,7 @@ from keyturn.client.lines import Talk
 from keyturn.client.loading import Loaded, load, status_of
 from keyturn.client.machine import Machine
 from keyturn.client.policies import policy_of
+from keyturn.client.telling import Teller
 from keyturn.client.views import row, status_text
 from keyturn.core import hardware
 from keyturn.core.errors import KeyturnError, Refused
@@ -58,14 +59,17 @@ def activate(
         call.emit({"products": [status_of(loaded)]}, status_text([status_of(loaded)]))
         call.say("Nothing to do: this product is licensed already.")
         return
-    token, loaded = actions.make_request(shelf, machine, allow_ephemeral=allow_ephemeral)
+    teller = Teller(shelf.vault, machine)
+    with teller.faults(loaded.name):
+        token, loaded = actions.make_request(shelf, machine, allow_ephemeral=allow_ephemeral)
     if via == "file":
         raise KeyturnError(
             "usage", "a file is made and read in two steps",
             remedy="`keyturn export request -o F.ktx`; on a connected computer `keyturn relay F.ktx`;"
             " then `keyturn import F.ktx`.",
         )  # fmt: skip
-    _consent(call, shelf, machine, token, loaded)
+    with teller.faults(loaded.name):
+        _consent(call, shelf, machine, token, loaded)
     with Talk(shelf, loaded, machine, ca_bundle=ca_bundle, say=call.say) as talk:
         outcome = talk.activate(token)
     if isinstance(outcome, Refused):

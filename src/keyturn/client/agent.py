@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -24,7 +24,7 @@ from keyturn.client.context import machine_of
 from keyturn.client.homes import SYSTEM_AGENT, open_homes
 from keyturn.core.errors import KeyturnError
 from keyturn.edge import agent_socket, files, probes
-from keyturn.edge.probes import agentfile
+from keyturn.edge.probes import Computer, agentfile
 from keyturn.edge.terminal import Call, Verbs, pass_call
 from keyturn.edge.vault import Vault
 
@@ -54,7 +54,7 @@ def run(call: Call, at: str | None, once: bool) -> None:
             return
         at = at or default_socket(call)
         if vault.agent is not None and files.privileged():
-            leave_anchors(call)
+            leave_anchors(call.say)
 
         def ready() -> None:
             asked = f"programs ask at {at}" if at else "no program can ask, because no socket was named"
@@ -85,14 +85,16 @@ def default_socket(call: Call) -> str | None:
     return found
 
 
-def leave_anchors(call: Call, path: str = f"/{agentfile.PATH}") -> None:
+def leave_anchors(
+    say: Callable[[str], None], path: str = f"/{agentfile.PATH}", read: Callable[..., Computer] = probes.read
+) -> None:
     """Leave the blinded anchors for unprivileged runs. A run-time folder that cannot be written is said, and no more."""
     try:
-        text = agentfile.agent_text(probes.read(facts=False).reading)
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        text = agentfile.agent_text(read(facts=False).reading)
+        files.open_folders(os.path.dirname(path), os.path.dirname(path))
         files.write(path, text.encode())
-    except (KeyturnError, OSError) as error:
-        call.say(f"What only root can read of the hardware could not be left for others: {error}")
+    except KeyturnError as error:
+        say(f"What only root can read of the hardware could not be left for others: {error.detail}")
 
 
 def _once(call: Call, vault: Vault) -> None:

@@ -14,6 +14,7 @@ import os
 from keyturn.client.loading import Loaded, again, load
 from keyturn.client.machine import Machine
 from keyturn.client.record import remember
+from keyturn.client.telling import Teller
 from keyturn.core import jws
 from keyturn.core.capability import LIFETIME, Capability, Possession, Question
 from keyturn.core.errors import KeyturnError
@@ -29,6 +30,8 @@ class Answers:
     def __init__(self, vault: Vault, machine: Machine) -> None:
         self._vault = vault
         self._machine = machine
+        self._teller = Teller(vault, machine, "agent")
+        self._strangers: set[int] = set()
         self._seen: dict[str, tuple[tuple[bytes | None, ...], Loaded]] = {}
 
     def renew(self, machine: Machine) -> None:
@@ -38,7 +41,12 @@ class Answers:
 
     def allowed(self, uid: int) -> bool:
         """Whether this account may ask: of the system's store everybody, of a user's store that user and root."""
-        return self._vault.scope == "system" or uid in (0, os.geteuid())
+        if self._vault.scope == "system" or uid in (0, os.geteuid()):
+            return True
+        if uid not in self._strangers:  # Each once: a stranger must not fill the log.
+            self._strangers.add(uid)
+            self._teller.tell("stranger_refused", code="permission_denied", uid=uid)
+        return False
 
     def answer(self, line: bytes, uid: int) -> bytes:
         """The line that answers ``line`` of account ``uid``; an error is an answer too."""

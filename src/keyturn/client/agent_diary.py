@@ -69,6 +69,7 @@ class Diary:
             # 3.
             at = self._next_contact(name, report, tried, now)
             if at is not None:
+                at = max(at, now + schedule.LEAST) if report.tried else at
                 allowed = schedule.allowed_from(at, minute_of, open_at, self.chances[name])
                 if allowed is not None:
                     contacts[name] = allowed
@@ -80,7 +81,7 @@ class Diary:
         if tried.failures:
             return schedule.retry(tried, self._chance()) if report.tried else self.contacts.get(name, now)
         if report.renew_in is not None:
-            return now + max(report.renew_in, schedule.LEAST if report.tried else 0)
+            return now + max(report.renew_in, 0)
         return now
 
     def failed_turn(self, now: int) -> None:

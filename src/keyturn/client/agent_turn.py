@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from keyturn.client import actions
+from keyturn.client import actions, provisioning
+from keyturn.client.homes import Homes
 from keyturn.client.loading import Loaded, load
 from keyturn.client.machine import Machine
 from keyturn.client.policies import policy_of
@@ -58,6 +59,7 @@ def turn(
 ) -> dict[str, Report]:
     """Take one turn; the result is by the shelf's name.
 
+    0. In the system's store the organization's provisioning files are applied; what they want asked is asked in step 3.
     1. Each product is loaded and verified, and what was seen is noted: the time, and since when the hardware differs.
     2. What is new of it goes to the log.
     3. If it wants a contact, and ``contact`` names it: the contact is made.
@@ -68,6 +70,9 @@ def turn(
     teller = Teller(vault, machine, PROGRAM)
     drawn = chance or {}
     found: dict[str, Report] = {}
+    # 0.
+    if vault.scope == "system":
+        provisioning.apply_all(Homes((vault,), vault), machine, contact=False, program=PROGRAM)
     for shelf in vault.shelves():
         name = shelf.name
         # 1. and 2.

@@ -9,6 +9,7 @@ Keeps: the order of the hops, and what each needs to be right. Leaves to others:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -85,7 +86,11 @@ def walk(call: Call, machine: Machine, scope: str | None, ca_bundle: str | None)
         shelf = choose(call, homes_of(call, scope))
         loaded = loading.load(shelf, machine)
         where = f"{loaded.opened.product.title} in {shelf.vault.home}"
-        yield Hop("Store", True, where if shelf.vault.writable else f"{where}, which this account can only read")
+        if files.of_another(shelf.vault.home):
+            yield Hop("Store", True, where if shelf.vault.writable else f"{where}, which this account can only read")
+        else:
+            _try_to_write(shelf.vault.home)
+            yield Hop("Store", True, where)
     except KeyturnError as error:
         yield _failed("Store", error)
     if loaded is None:
@@ -117,6 +122,16 @@ def walk(call: Call, machine: Machine, scope: str | None, ca_bundle: str | None)
     # 7. to 10.
     yield _probe(None if policy.probe == "none" else product.probe_url, proxies, required=policy.probe == "required")
     yield from _service(loaded, environ, ca_bundle)
+
+
+def _try_to_write(home: str) -> None:
+    """A full or read-only disk shows only when it is written to.
+
+    Raises: KeyturnError ``storage_failed``, ``permission_denied``.
+    """
+    trial = os.path.join(home, ".doctor")
+    files.write(trial, b"A store that cannot be written keeps no activation.\n")
+    files.remove(trial)
 
 
 def _rules(policy: Policy, service: Target, machine: Machine) -> Iterator[Hop]:

@@ -116,6 +116,9 @@ class Talk:
             self._policy.demand_hours(minute_of_day(self._machine.clock()))
             yield
         except KeyturnError as error:
-            name = "policy_forbade" if error.code == "policy_forbids" else "request_failed"
+            name = _EVENTS.get(error.code, "request_failed")
             self._teller.tell_error(name, error, product=product, correlation=correlation)
             raise
+
+
+_EVENTS = {"policy_forbids": "policy_forbade", "link_down": "link_waiting", "link_metered": "link_waiting"}

@@ -16,7 +16,7 @@ from keyturn.client.reminding import Notice, Shown, look
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import rfc3339
 from keyturn.edge import files
-from keyturn.edge.desktop import Desktop
+from keyturn.edge.desktop import Desktop, Notification
 from keyturn.edge.language import text as _
 from keyturn.edge.terminal import Call, Verb, pass_call
 
@@ -82,12 +82,8 @@ def keep_watch(call: Call, *, desktop: bool, pause: Callable[[float], None] = ti
             continue
         reminding.told(call, due, shown, where="desktop" if desktop else "terminal", logon=first)
         first, missed = False, 0
-        pause(_until_next(call, shown))
-
-
-def _until_next(call: Call, shown: Shown) -> float:
-    waits = [notice.due.next - notice.now for notice in look(call, shown)]
-    return min([max(1, wait) for wait in waits] + [LOOK_AGAIN])
+        waits = [notice.due.next - notice.now for notice in (look(call, shown) if due else found)]
+        pause(min(LOOK_AGAIN, max(1, min(waits, default=LOOK_AGAIN))))
 
 
 def _notify(call: Call, notices: list[Notice], numbers: dict[str, int]) -> None:
@@ -100,9 +96,12 @@ def _notify(call: Call, notices: list[Notice], numbers: dict[str, int]) -> None:
             desktop.show(_keep_page(call, [notice]))
 
         remedy = _("What to do: {remedy}").format(remedy=notice.remedy)
+        text = " ".join([*notice.sentences, remedy])
         numbers[place] = desktop.notify(
-            notice.headline, " ".join([*notice.sentences, remedy]), _("What to do"), critical=notice.due.urgent,
-            replaces=numbers.get(place, 0), chosen=chosen,
+            Notification(
+                notice.headline, text, _("What to do"), critical=notice.due.urgent, replaces=numbers.get(place, 0)
+            ),
+            chosen,
         )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from keyturn.client.context import chosen, homes_of, machine_of
 from keyturn.client.homes import default_homes
 from keyturn.client.loading import damaged_status, load, status_of
-from keyturn.client.machine import Machine
+from keyturn.client.machine import NOW, SYSROOT, Machine
 from keyturn.client.record import remember
 from keyturn.client.views import days_left, title, why
 from keyturn.core import license, reminders
@@ -158,8 +158,11 @@ def _look_at(shelf: Shelf, machine: Machine, shown: int | None, *, logon: bool) 
     try:
         loaded = remember(shelf, load(shelf, machine), machine)
     except KeyturnError as error:
-        if error.code == "test_only":
-            raise
+        if error.code in ("test_only", "usage"):  # Somebody set another clock or computer, and wrongly.
+            own = {name: value for name, value in machine.environ.items() if name not in (NOW, SYSROOT)}
+            if not logon or len(own) == len(machine.environ):
+                raise
+            return _look_at(shelf, Machine(own), shown, logon=True)  # That silences no logon.
         now = machine.clock()
         nothing = Standing(State.UNLICENSED, False, error.code, error.remedy, "keyturn product add FILE", None, None, None)
         due = reminders.due(nothing, Terms(), now, shown, logon=logon)
@@ -186,7 +189,7 @@ def _paragraph(notice: Notice) -> str:
         return "\n".join(f"  {line}" for line in filled)
 
     headline = textwrap.fill(_("Reminder: {headline}.").format(headline=notice.headline), 80)
-    lines = [style(headline, fg="red" if notice.due.urgent else "yellow", bold=True), wrapped(" ".join(notice.sentences))]
+    lines = [style(headline, fg="red" if notice.due.urgent else None, bold=True), wrapped(" ".join(notice.sentences))]
     if notice.terms_url:
         lines.append(wrapped(_("The terms: {url}").format(url=notice.terms_url)))
     return "\n".join([*lines, wrapped(_("What to do: {remedy}").format(remedy=notice.remedy))])

@@ -19,6 +19,7 @@ from keyturn.client.homes import Homes, open_homes
 from keyturn.client.loading import Loaded, again, load, status_of
 from keyturn.client.machine import Machine
 from keyturn.client.record import remember
+from keyturn.client.telling import Teller
 from keyturn.core import containers
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName, State
@@ -159,9 +160,10 @@ class Client:
         loaded = self._load(behind=True)  # The answer brings the bundles that are missing.
         if not actions.needs_activation(loaded) and self._reached(loaded):
             return self._status(loaded)
-        token, loaded = actions.make_request(
-            shelf, self._machine, allow_ephemeral=allow_ephemeral, product_version=self._version
-        )
+        with Teller(shelf.vault, self._machine, "application").faults(loaded.name):
+            token, loaded = actions.make_request(
+                shelf, self._machine, allow_ephemeral=allow_ephemeral, product_version=self._version
+            )
         if not shelf.consented():
             from keyturn.client.policies import policy_of
 

@@ -5,6 +5,8 @@ An event never stops what it is about: a log that cannot be written is passed ov
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from keyturn.client.loading import Loaded
@@ -64,6 +66,16 @@ class Teller:
         )  # fmt: skip
 
 
+    @contextmanager
+    def faults(self, product: object = None) -> Iterator[None]:
+        """Tell what stops a deed before anything is sent, if it is something that an administrator can mend."""
+        try:
+            yield
+        except KeyturnError as error:
+            if error.code in _FAULTS:
+                self.tell_error(_FAULTS[error.code], error, product=product)
+            raise
+
     def tell_state(self, loaded: Loaded) -> None:
         """Tell where a copy stands, if that is news: a change of state or reason since the log last spoke of it."""
         standing, product = loaded.standing, str(loaded.name)
@@ -101,3 +113,8 @@ def state_event(state: State) -> str:
 
 
 _STATES = frozenset(state_event(state) for state in State)
+# What stops a deed outside of a conversation, which tells its own faults (``client.lines``).
+_FAULTS = {
+    "consent_required": "consent_missing", "storage_failed": "store_unwritable", "permission_denied": "store_unwritable",
+    "policy_malformed": "policy_unread", "policy_forbids": "policy_forbade", "store_damaged": "store_damaged",
+}  # fmt: skip

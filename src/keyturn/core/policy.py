@@ -35,7 +35,9 @@ _DEFAULTS = {
     "cloud_metadata": "never", "extended_grace": "no", "probe": "try",
 }  # fmt: skip
 _LISTS = ("names", "hours", "withhold")
+NAMES = frozenset({*_CHOICES, "proxy", *_LISTS})  # Everything that a line can be about.
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]|24):([0-5][0-9])")
+_CREDENTIAL = re.compile(r"//[^/@\s]*@")
 _NAME = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 
 
@@ -160,8 +162,7 @@ def _value(name: str, value: object, line: str, facts: Sequence[str]) -> Any:
     if name not in _LISTS:
         if name == "proxy":
             raise KeyturnError("policy_malformed", f"{line}: proxy is http://NAME:PORT, without credentials")
-        known = ", ".join(sorted((*_CHOICES, "proxy", *_LISTS)))
-        raise KeyturnError("policy_malformed", f"{line}: {name!r} is not known; there are {known}")
+        raise KeyturnError("policy_malformed", f"{line}: {name!r} is not known; there are {', '.join(sorted(NAMES))}")
     if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
         raise KeyturnError("policy_malformed", f"{line}: {name} is a list of texts, and not empty")
     return _READ[name](value, line, facts)
@@ -213,10 +214,10 @@ def _stricter(name: str, now: Any, wanted: Any) -> Any:
 
 
 def _line(text: str, name: str) -> str:
-    """``NUMBER: the line`` that says ``name``, as it stands in the file."""
+    """``NUMBER: the line`` that says ``name``, as it stands in the file, but for a credential in an address."""
     for number, line in enumerate(text.splitlines(), 1):
         if re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*=", line):
-            return f"{number}: {line.strip()[:120]}"
+            return f"{number}: {_CREDENTIAL.sub('//…@', line.strip())[:120]}"
     return "1"
 
 

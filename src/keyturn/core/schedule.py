@@ -23,8 +23,8 @@ LONGEST_RETRY = DAY
 LEAST, MOST = 15 * MINUTE, 30 * DAY  # What an answer may set.
 LOOK = DAY  # Between two looks at the hardware and the organization's files.
 SPREAD = 0.1  # Part of an interval by which computers drift apart.
-LINK_SPREAD = 30  # Seconds: a building whose power returns must not ask in one second.
-LINK_LEAST = MINUTE  # Between attempts of a link that comes and goes; doubled with each failure.
+LINK_SPREAD = 15  # Seconds: a building whose power returns must not ask in one second.
+LINK_LEAST = 15  # Seconds between attempts on a link that comes and goes; doubled with each failure.
 
 
 class Tried(NamedTuple):
@@ -66,12 +66,12 @@ def retry(tried: Tried, chance: float) -> int:
 def on_link(tried: Tried, now: int, chance: float) -> int:
     """When to try because a link came up: at once but for some seconds, and not before the other side asked.
 
-    A link that comes and goes gets an attempt a minute, then every two minutes, every four …
+    A link that comes and goes gets an attempt after 15 seconds, then after 30, after 60 …
     """
     soon = now + int(LINK_SPREAD * chance)
     if not tried.failures:
         return soon
-    patience = min(LINK_LEAST << min(tried.failures - 1, 8), RETRY)
+    patience = min(LINK_LEAST << min(tried.failures - 1, 9), RETRY)
     return max(soon, tried.at + patience, tried.not_before)
 
 
