@@ -18,7 +18,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help dev demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid show-keys chaos faults forge hostile in-time wheel client-bundle lock clean
+.PHONY: help dev demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid show-keys show-lifecycle chaos faults forge hostile lifecycles in-time wheel deb client-bundle locale lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,7 +78,7 @@ docs: $(STAMP) ## the pages as a site in build/docs, which works offline; a warn
 man: $(STAMP) ## the man pages keyturn(1) and keyturn-service(1) in build/man: man -l build/man/keyturn.1
 	$(PY) tests/make_man.py build/man
 
-bench: $(STAMP) ## measure: activations, minting, license check, start-up (ONLY=activations; WRITE=1 writes docs/benchmarks.md)
+bench: $(STAMP) ## measure: activations, minting, license check, start-up, the agent at rest (ONLY=activations; WRITE=1 writes docs/benchmarks.md)
 	$(PY) tests/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write docs/benchmarks.md)
 
 simulate: $(STAMP) ## how often seats are falsely the same or different, at 100, 10 000 and 1 000 000 computers
@@ -97,6 +97,9 @@ show-solid: $(STAMP) ## walk the list "solid" against the real programs: kills, 
 show-keys: $(STAMP) ## walk the list "keys and platforms for the long run": roots, theft, other days, signers, Windows and macOS
 	$(PY) tests/show_keys.py $(SHOW)
 
+show-lifecycle: $(STAMP) ## walk the list "the license lifecycle on the computer": states, reminders, events, policy, agent (SHOW='--only WORD')
+	$(PY) tests/show_lifecycle.py $(SHOW)
+
 BUDGET ?= 3m
 chaos: $(STAMP) ## kill storms against the real service (BUDGET=20m SEED=...)
 	$(PY) tests/chaos.py --budget $(BUDGET) $(if $(SEED),--seed $(SEED))
@@ -110,11 +113,20 @@ forge: $(STAMP) ## forged answers against the client's verifier (N=1000000 SEED=
 hostile: $(STAMP) ## hostile requests against the real service over TLS
 	$(PY) tests/hostile.py $(if $(SEED),--seed $(SEED))
 
+lifecycles: $(STAMP) ## random lives of a copy against a small model of its states (LIVES=10000 SEED=...)
+	$(PY) tests/lifecycles.py --lives $(or $(LIVES),10000) $(if $(SEED),--seed $(SEED))
+
 in-time: $(STAMP) ## the whole suite on other days: +90 d, +1 y, +10 y, leap day, 2038, 2100 (MOMENT=+10y; needs gcc)
 	$(PY) tests/in_time.py $(if $(MOMENT),--moment $(MOMENT))
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(PY) -m build --wheel --no-isolation --outdir dist .
+
+deb: $(STAMP) ## the Debian package of client and agent, in build/
+	$(PY) tests/make_deb.py build
+
+locale: $(STAMP) ## bring the translations up to date with the source; names what is not translated yet
+	$(PY) tests/make_locale.py src/keyturn/locale
 
 client-bundle: $(STAMP) ## the client as one folder that needs no Python, in build/client
 	$(PY) tests/make_bundle.py build/client

@@ -26,8 +26,9 @@ class Agent:
         self.socket = socket or home.parent / "agent.sock"
         self._env = environment(home.parent, env)
         self._log = home.parent / "agent.log"
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.ready: dict[str, Any] = {}
+        self._heard = b""
 
     def start(self, *options: str, wrapper: tuple[str, ...] = ()) -> Agent:
         """Start it and wait until programs can ask."""
@@ -37,14 +38,11 @@ class Agent:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.home.parent, env=self._env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                text=True,
+                bufsize=0,
             )  # fmt: skip
-        assert self.process.stdout is not None
-        there, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
-        line = self.process.stdout.readline() if there else ""
-        if not line.startswith('{"event"'):
-            line += self.process.stdout.read() if self.process.poll() is not None else ""
-            raise AssertionError(f"the agent did not become ready: {line} {self.log()}")
+        self._heard = b""
+        line = self._line()
+        assert line.startswith('{"event"'), f"the agent did not become ready: {line} {self._heard!r} {self.log()}"
         self.ready = json.loads(line)
         return self
 
@@ -89,9 +87,19 @@ class Agent:
 
     def turn(self) -> dict[str, Any]:
         """What the next turn reports, as soon as it has ended."""
-        assert self.process is not None and self.process.stdout is not None
-        there, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
-        line = self.process.stdout.readline() if there else ""
+        line = self._line()
         assert line.startswith('{"event": "turn"'), (line, self.log())
         found: dict[str, Any] = json.loads(line)
         return found
+
+    def _line(self) -> str:
+        """The next line that it says; nothing once it has ended, or its patience has."""
+        assert self.process is not None and self.process.stdout is not None
+        while b"\n" not in self._heard:
+            there, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+            part = os.read(self.process.stdout.fileno(), 65_536) if there else b""
+            if not part:
+                return ""
+            self._heard += part
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode()

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from measure import bundle, client, rotation, service, signers
+from measure import agent, bundle, client, rotation, service, signers
 from measure.rows import Row, page, table
 
 PARTS: dict[str, Callable[[Path], list[Row]]] = {
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "check": client.license_check,
     "start": client.cold_start,
     "bundle": bundle.bundle_start,
+    "agent": agent.idle,
 }
 
 

@@ -42,6 +42,29 @@ grep ' / .* ro,' /proc/$process/mounts
 grep ' /var/lib/keyturn-service .* rw,' /proc/$process/mounts
 keyturn --home /root/c activate - --product-file /root/paintbox.ktproduct --yes --allow-ephemeral < /root/key.txt
 keyturn --home /root/c status --check licensed
+# The agent in its sandbox: the system's store, its socket, a user's status, a look that sees what a shell sees, its end.
+keyturn service key mint --product paintbox -o /root/agent.txt
+keyturn activate - --product-file /root/paintbox.ktproduct --yes --allow-ephemeral < /root/agent.txt
+keyturn agent install
+test "$(keyturn agent install --json | grep -c '"changed": false')" = 1
+since=$(date '+%F %T.%6N')
+systemctl start keyturn-agent
+journalctl --follow --lines all --output cat --since "$since" -u keyturn-agent | grep -m 1 'The agent keeps /var/lib/keyturn'
+agent=$(systemctl show --property MainPID --value keyturn-agent)
+grep -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' /proc/$agent/status
+test "$(stat --format %U:%a /run/keyturn/anchors.json)" = root:644
+test "$(stat --format %a /run/keyturn/agent.sock)" = 666
+setpriv --reuid 23452 --regid 23452 --clear-groups env HOME=/nowhere keyturn status --json | grep '"possession": "proven"'
+systemctl reload keyturn-agent
+keyturn status --check licensed
+systemctl stop keyturn-agent
+test "$(systemctl show --property Result --value keyturn-agent)" = success
+test ! -e /run/keyturn/agent.sock
+test -e /run/keyturn/anchors.json
+keyturn events --json > /root/events
+test "$(grep -c hardware_changed /root/events)" = 0
+grep -q agent_stopped /root/events
+systemd-analyze security keyturn-agent --no-pager | tail -1
 keyturn service config set rate_key 60/6000
 test "$(stat --format %U:%a /var/lib/keyturn-service/service.toml)" = keyturn:600
 systemctl stop keyturn-service

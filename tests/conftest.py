@@ -28,6 +28,10 @@ _REMEDIES = {
     "root": "run it as root",
     "node": "install Node.js",
     "softhsm2-util": "install SoftHSM 2 (Debian: softhsm2)",
+    "cmake": "install CMake (Debian: cmake)",
+    "g++": "install a C++ compiler (Debian: g++)",
+    "openssl-headers": "install OpenSSL's headers (Debian: libssl-dev)",
+    "dbusmock": "install python-dbusmock for the system's Python (Debian: python3-dbusmock)",
 }
 
 pytest_plugins = ["worlds"]
@@ -48,6 +52,10 @@ def is_there(tool: str) -> bool:
         return os.geteuid() == 0
     if tool == "jose":
         return (TESTS / "node" / "node_modules" / "jose" / "package.json").is_file()
+    if tool == "openssl-headers":
+        return Path("/usr/include/openssl/evp.h").exists()
+    if tool == "dbusmock":
+        return Path("/usr/lib/python3/dist-packages/dbusmock").is_dir()
     return shutil.which(tool, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is not None
 
 

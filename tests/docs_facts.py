@@ -50,7 +50,7 @@ def subjects() -> tuple[Subject, ...]:
         Subject("address", _routes, lambda: _first("routes.md", "# Addresses"), "GET /v1/admin/moon"),
         Subject("figure", _figures, _told_figures, "keyturn_moon_phase"),
         Subject("event", lambda: set(EVENTS), _told_events, "moon_rose"),
-        Subject("policy line", lambda: set(policy.NAMES), lambda: _first("limiting.md", "The policy, line by line"), "moon_phase"),
+        Subject("policy line", lambda: set(policy.NAMES), lambda: _first("limiting.md", "The policy, line"), "moon_phase"),
         Subject("log event", lambda: events(_sources()), lambda: _first("operations.md", "The log"), "moon_rose"),
     )
 
@@ -183,11 +183,11 @@ def _told_options() -> set[str]:
 
 
 def _told_variables() -> set[str]:
-    """Variables of settings.md, but for those that a request tells of the computer and no command is steered by."""
+    """Variables of settings.md."""
     third = " ".join(cells[2] for cells in rows(section("settings.md", "Settings of")))
     settings = set(re.findall(r"`(KEYTURN_\w+)`", third))
     others = _first("settings.md", "Environment of") | _first("settings.md", "Test products")
-    return settings | others - {"LC_ALL", "LANG"}
+    return settings | others
 
 
 def _told_events() -> set[str]:

@@ -25,8 +25,9 @@ LEFT_OUT = (
 # PyInstaller's specification. Of its start-up hooks the one for ``inspect`` is left out: it lets programs show their own source,
 # which this one never does, and it costs a quarter of the start of ``keyturn status``.
 SPEC = """
-plan = Analysis([{entry!r}], pathex=[{paths!r}], datas=[({privacy!r}, "keyturn"), ({locale!r}, "keyturn/locale")], hiddenimports={hidden!r},
-  excludes={excluded!r})
+plan = Analysis([{entry!r}], pathex=[{paths!r}],
+  datas=[({privacy!r}, "keyturn"), ({locale!r}, "keyturn/locale"), ({units!r}, "keyturn/client/units")],
+  hiddenimports={hidden!r}, excludes={excluded!r})
 plan.scripts = [script for script in plan.scripts if script[0] != "pyi_rth_inspect"]
 program = EXE(PYZ(plan.pure), plan.scripts, exclude_binaries=True, name="keyturn", upx=False, contents_directory="lib")
 COLLECT(program, plan.binaries, plan.datas, name="keyturn", upx=False)
@@ -38,7 +39,7 @@ def build(folder: Path) -> Path:
     package, reached = SOURCE / "keyturn", client_reach(read(SOURCE))
     spec = SPEC.format(
         entry=str(package / "__main__.py"), paths=str(SOURCE), privacy=str(package / "privacy.toml"),
-        locale=str(package / "locale"),
+        locale=str(package / "locale"), units=str(package / "client" / "units"),
         hidden=sorted(reached), excluded=[name for name in LEFT_OUT if name not in reached],
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="keyturn-bundle-") as work:

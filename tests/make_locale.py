@@ -35,7 +35,7 @@ class Message(NamedTuple):
 
 
 def messages() -> list[Message]:
-    """Every sentence of ours that a person may read in their language, in order of place."""
+    """Every sentence of ours that a person may read in their language, by alphabet: code that moves changes nothing."""
     found: dict[tuple[str, str | None], list[str]] = {}
     for path in sorted((SOURCE / "client").glob("*.py")):
         for one, many in calls(ast.parse(path.read_text("utf-8"))):
@@ -43,7 +43,7 @@ def messages() -> list[Message]:
     for place, texts in _catalogues().items():
         for text in texts:
             found.setdefault((text, None), []).append(place)
-    return [Message(one, many, tuple(sorted(set(places)))) for (one, many), places in found.items()]
+    return sorted(Message(one, many, tuple(sorted(set(places)))) for (one, many), places in found.items())
 
 
 def calls(tree: ast.Module) -> Iterator[tuple[str, str | None]]:

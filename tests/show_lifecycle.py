@@ -11,7 +11,7 @@ import sys
 
 import show_online
 
-THEMES = ("lifecycle",)
+THEMES = ("lifecycle", "reminding")
 
 if __name__ == "__main__":
     sys.exit(show_online.main(THEMES))

@@ -45,6 +45,16 @@ def test_every_verb_of_the_client_is_there(program: Path, tmp_path: Path) -> Non
         assert "internal" not in asked.err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the agent is there on Linux only")
+def test_the_agents_unit_starts_the_bundles_program(program: Path, tmp_path: Path) -> None:
+    """The unit's text is in it, and names this very program; the agent itself takes a turn."""
+    unit = run(["agent", "install", "--print"], cwd=tmp_path, keyturn=program).ok().out
+    assert f"ExecStart={program} agent run" in unit
+    assert run(["--home", str(tmp_path / "h"), "--json", "agent", "run", "--once"], cwd=tmp_path, keyturn=program).ok().json == {
+        "products": []
+    }
+
+
 def test_it_activates_against_a_running_service(program: Path, tmp_path: Path) -> None:
     """In a folder that was moved, with no Python in sight: activated, licensed, disclosed, carried by file, returned."""
     moved = program.parent.rename(program.parent.parent / "moved elsewhere") / program.name

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyturn.client.disclosing import declaration
 from keyturn.core import capability, jws
 from keyturn.core.capability import Capability, Question
 from keyturn.core.errors import CATALOGUE, KeyturnError
@@ -86,7 +87,8 @@ def test_no_changed_byte_of_what_is_verified_is_believed(member: str, place: int
     ("change", "code"),
     [
         ({"v": 2}, "request_unsupported"), ({"ask": "sign"}, "request_unsupported"), ({"nonce": "A" * 21}, "request_unsupported"),
-        ({"nonce": "A" * 87}, "request_unsupported"), ({"nonce": "!" * 22}, "document_malformed"), ({"nonce": None}, "request_unsupported"),
+        ({"nonce": "A" * 87}, "request_unsupported"), ({"nonce": "!" * 22}, "document_malformed"),
+        ({"nonce": None}, "request_unsupported"),
         ({"product": "paintbox"}, "document_malformed"), ({"product": None}, "request_unsupported"),
         ({"feature": "x" * 61}, "request_unsupported"), ({"feature": 1}, "request_unsupported"),
     ],
@@ -110,3 +112,13 @@ def test_the_two_new_kinds_are_read_as_nothing_else() -> None:
     for kind in set(Kind) - {Kind.CAPABILITY}:
         with pytest.raises(KeyturnError):
             jws.verify_own(token, kind)
+
+
+@pytest.mark.parametrize("kind", ["capability", "possession"])
+def test_every_claim_is_declared(kind: str) -> None:
+    """privacy.toml names every field of both documents with its purpose, and no other."""
+    token = json.loads(VECTORS["accepted"][0]["line"])["capability"] if kind == "capability" else VECTORS["possession"]["token"]
+    header = jws.loads(jws._decode(token.split(".")[0]))
+    declared = declaration()[kind]
+    assert set(jws.loads(jws.payload_of(token))) | (set(header) - {"alg", "typ", "kid"}) == set(declared)
+    assert all(about["title"] and about["purpose"] for about in declared.values())

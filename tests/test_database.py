@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from keyturn.core.errors import KeyturnError, Refused
-from keyturn.edge.database import GROUP, Database, Together, open_database
+from keyturn.edge.database import Database, open_database
+from keyturn.edge.together import Together
+from keyturn.edge.writer import GROUP, Alike
 from peers import refused
 
 TABLE = "CREATE TABLE entry (number INTEGER PRIMARY KEY, text TEXT NOT NULL DEFAULT '');"
@@ -165,11 +169,11 @@ def test_an_open_file_mode_is_narrowed(path: Path) -> None:
 def test_many_writes_share_commits(database: Database) -> None:
     """What waits together is committed together, at most 64 at a time, and all of it is there."""
     with Held(database):
-        before = database.commits
+        before = database.writer.commits
         futures = [database.write(put(number)) for number in range(200)]
     assert [future.result(10) for future in futures] == list(range(200))
-    assert database.commits - before == 1 + -(-200 // GROUP)  # The held item's own, and 64 + 64 + 64 + 8.
-    assert database.items == 201
+    assert database.writer.commits - before == 1 + -(-200 // GROUP)  # The held item's own, and 64 + 64 + 64 + 8.
+    assert database.writer.items == 201
     assert numbers(database) == list(range(200))
 
 
@@ -209,10 +213,10 @@ def test_a_refused_item_spoils_nothing(database: Database) -> None:
         return Refused("limit_reached", "kept")
 
     with Held(database):
-        before = database.commits
+        before = database.writer.commits
         futures = [database.write(item) for item in (put(1), half_and_raise, put(2), bug, refuse, put(1), put(3))]
     outcomes = [future.exception(10) or future.result() for future in futures]
-    assert database.commits - before == 2
+    assert database.writer.commits - before == 2
     assert outcomes[0] == 1
     assert isinstance(outcomes[1], KeyturnError)
     assert outcomes[1].code == "limit_reached"
@@ -286,7 +290,7 @@ def test_asyncio_waits_without_blocking(database: Database) -> None:
         return await asyncio.gather(*(asyncio.wrap_future(database.write(put(number))) for number in range(100)))
 
     assert asyncio.run(main()) == list(range(100))
-    assert database.commits < 100
+    assert database.writer.commits < 100
 
 
 def test_reads_run_beside_a_writer_and_keep_their_snapshot(database: Database) -> None:
@@ -332,11 +336,11 @@ def test_what_one_turn_of_a_loop_asks_for_is_one_commit(path: Path) -> None:
             return await asyncio.gather(*(together.write(item(n)) for n in range(40)), return_exceptions=True)
 
         for again in range(2):  # In a new loop, too.
-            before = database.commits
+            before = database.writer.commits
             found = asyncio.run(ask())
             assert [n for n in found if isinstance(n, int)] == [n for n in range(40) if n != 3], again
             assert isinstance(found[3], ValueError)
-            assert database.commits - before <= 2  # One, unless the writer woke between two hand-overs.
+            assert database.writer.commits - before <= 2  # One, unless the writer woke between two hand-overs.
 
 
 def test_a_closed_database_fails_what_is_asked_together(path: Path) -> None:
@@ -348,3 +352,153 @@ def test_a_closed_database_fails_what_is_asked_together(path: Path) -> None:
 
     with pytest.raises(KeyturnError, match="is closed"):
         asyncio.run(ask())
+
+
+# --- items that are alike ---------------------------------------------------------------------------------------------
+
+
+class Batches:
+    """Puts numbers, many at once, and remembers how many it was asked for each time; ``bad`` ones raise, at once or later."""
+
+    def __init__(self, *bad: int, later: bool = False) -> None:
+        self.sizes: list[int] = []
+        self._bad = bad
+        self._later = later
+
+    def __call__(
+        self, connection: sqlite3.Connection, asked: Sequence[int]
+    ) -> tuple[list[int], Callable[[sqlite3.Connection], None]]:
+        self.sizes.append(len(asked))
+
+        def write(connection: sqlite3.Connection) -> None:
+            for number in asked:
+                put(number)(connection)
+                if number in self._bad:
+                    raise ZeroDivisionError(number)
+
+        if not self._later:
+            write(connection)
+        return [number * 2 for number in asked], write if self._later else lambda connection: None
+
+
+def told(future: Future[int]) -> int | type[BaseException]:
+    failure = future.exception(10)
+    return future.result() if failure is None else type(failure)
+
+
+def test_neighbours_that_are_alike_are_done_at_once(database: Database) -> None:
+    """Each gets its own result; another item between them is done between them, and sees what those before it did."""
+    batches = Batches(later=True)
+    with Held(database):
+        futures = [database.write(Alike(batches, number)) for number in (1, 2, 3)]
+        seen = database.write(lambda c: [row["number"] for row in c.execute("SELECT number FROM entry ORDER BY number")])
+        futures += [database.write(Alike(batches, number)) for number in (4, 5)]
+    assert [future.result(10) for future in futures] == [2, 4, 6, 8, 10]
+    assert seen.result(10) == [1, 2, 3]
+    assert batches.sizes == [3, 2]
+    assert numbers(database) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_one_that_fails_spoils_none_that_are_alike(database: Database, later: bool, last: bool) -> None:
+    """The batch is undone and each of it is done alone: one failure, and everything else is on the disk."""
+    batches = Batches(2, later=later)
+    with Held(database):
+        futures = [database.write(Alike(batches, number)) for number in (1, 2, 3)]
+        if not last:
+            futures.append(database.write(put(7)))
+    assert [told(future) for future in futures] == [2, ZeroDivisionError, 6, *([] if last else [7])]
+    assert batches.sizes == [3, 1, 1, 1]
+    assert numbers(database) == [1, 3, *([] if last else [7])]
+
+
+# --- what a loop does itself ------------------------------------------------------------------------------------------
+
+
+def test_a_loop_does_its_items_and_the_writer_commits_them(database: Database) -> None:
+    """Nothing is answered before the commit, which is the writer's; what fails alone, fails alone here too."""
+    threads: list[str] = []
+
+    def item(connection: sqlite3.Connection) -> int:
+        threads.append(threading.current_thread().name)
+        return put(1)(connection)
+
+    async def ask() -> list[int | BaseException]:
+        together = Together(database)
+        asked = [together.write(item), together.write(put(1)), together.write(put(2))]
+        assert not any(future.done() for future in asked)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, second, third = asyncio.run(ask())
+    assert (first, third) == (1, 2)
+    assert isinstance(second, KeyturnError) and second.code == "internal"
+    assert threads == [threading.current_thread().name]
+    assert database.writer.commits == 1
+    assert numbers(database) == [1, 2]
+
+
+def test_a_loop_does_not_wait_for_a_writer(database: Database, path: Path) -> None:
+    """While another item or another process writes, the loop goes on, and the writer does what it asked for."""
+
+    async def ask(release: Callable[[], None]) -> int:
+        future = Together(database).write(put(1))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not future.done()
+        release()
+        return await future
+
+    with Held(database) as held:
+        assert asyncio.run(ask(held.release.set)) == 1
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO entry (number) VALUES (5)")
+    with contextlib.closing(other):
+
+        async def again() -> int:
+            future = Together(database).write(put(2))
+            await asyncio.sleep(0.05)
+            assert not future.done()
+            other.execute("COMMIT")
+            return await future
+
+        assert asyncio.run(again()) == 2
+    assert numbers(database) == [1, 2, 5]
+
+
+def test_what_a_loop_no_longer_waits_for(database: Database) -> None:
+    """A cancelled item is not done if it has not begun, and keeps nobody else from being answered."""
+
+    async def ask() -> int:
+        together = Together(database)
+        gone, kept = together.write(put(1)), together.write(put(2))
+        gone.cancel()
+        await kept
+        return await together.write(put(3))
+
+    assert asyncio.run(ask()) == 3
+    assert numbers(database) == [2, 3]
+
+
+def test_many_threads_and_a_loop_share_the_writer(database: Database) -> None:
+    """Nobody is forgotten, whoever has the connection just now."""
+
+    async def ask() -> list[int]:
+        together = Together(database)
+        found: list[int] = []
+        for begin in range(1_000, 1_400, 8):
+            found += await asyncio.gather(*(together.write(put(begin + k)) for k in range(8)))
+        return found
+
+    def write(begin: int) -> None:
+        for number in range(begin, begin + 100):
+            database.write_now(put(number))
+
+    threads = [threading.Thread(target=write, args=(k * 100,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    assert asyncio.run(ask()) == list(range(1_000, 1_400))
+    for thread in threads:
+        thread.join(30)
+    assert numbers(database) == [*range(400), *range(1_000, 1_400)]

@@ -90,7 +90,7 @@ def test_labels_stay_in_their_column() -> None:
     """A label of `status` has eleven columns, in every language."""
     source = ast.parse(Path(views.__file__).read_text("utf-8"))
     rows = [node for node in ast.walk(source) if isinstance(node, ast.Call) and ast.unparse(node.func) == "row"]
-    labels = [label.value for node in rows for label in ast.walk(node.args[0]) if isinstance(label, ast.Constant)]
+    labels = [str(label.value) for node in rows for label in ast.walk(node.args[0]) if isinstance(label, ast.Constant)]
     assert len(labels) > 8
     for label in labels:
         assert len(GERMAN[label, None][0]) <= 11, label

@@ -15,6 +15,7 @@ from keyturn.client.machine import Machine
 from keyturn.core import license
 from keyturn.core.documents import Record
 from keyturn.core.model import DAY, State
+from keyturn.core.revocations import Withdrawn
 from keyturn.core.terms import Terms
 from keyturn.testing import World
 from solid.lifecycles import Found, Model, Stage
@@ -90,7 +91,7 @@ def test_waiting_never_improves_anything(
         "product": made, "certificate": certificate(None if ends is None else NOW + ends * DAY) if licensed else None,
         "tolerance": FITS if fits else DIFFERS, "extended": extended,
         "record": a_record(rearms=rearms, changed_at=None if fits else NOW + (changed or 0) * DAY, seen=NOW),
-        "withdrawn": None if withdrawn is None else license.Withdrawn(NOW + withdrawn * DAY, "key_blocked"),
+        "withdrawn": None if withdrawn is None else Withdrawn(NOW + withdrawn * DAY, "key_blocked"),
     }  # fmt: skip
     first = NOW + max(0, start) * DAY
     before, after = decide(first, **values), decide(first + step * DAY, **values)
@@ -120,7 +121,7 @@ def test_the_extended_grace_needs_both_publisher_and_organization() -> None:
 
 
 def test_a_withdrawn_right_is_a_grace_that_says_why() -> None:
-    taken = license.Withdrawn(NOW, "activation_reclaimed")
+    taken = Withdrawn(NOW, "activation_reclaimed")
     standing = decide(NOW + 29 * DAY, withdrawn=taken)
     assert (standing.state, standing.usable, standing.reason) == (State.NON_GENUINE_GRACE, True, "activation_reclaimed")
     assert decide(NOW + 30 * DAY, withdrawn=taken).state is State.NOTIFICATION

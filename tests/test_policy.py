@@ -201,8 +201,10 @@ def test_online_never_sends_nothing(tmp_path: Path, scene: tuple[Publisher, Path
     assert (done.exit, done.code) == (5, "policy_forbids")
     assert f'{home.path}/policy.toml:2: online = "never"' in done.json["error"]["detail"]
     doctor = home("doctor")
-    assert (doctor.exit, doctor.json["sentence"].partition(":")[0]) == (5, "License") or doctor.exit == 5
+    assert (doctor.exit, doctor.json["sentence"].partition(":")[0]) == (5, "Policy")
     assert publisher.log() == before
+    entry = home.status()
+    assert (entry["policy"], entry["next_command"]) == (f'{home.path}/policy.toml:2: online = "never"', "keyturn export request -o F.ktx")
     (event,) = [e for e in home("events").ok().json["events"] if e["name"] == "policy_forbade"]
     assert (event["code"], event["return_code"], event["event_id"]) == ("policy_forbids", 5, 205)
     assert event["remedy"]
@@ -218,6 +220,7 @@ def test_file_never(tmp_path: Path, scene: tuple[Publisher, Path, str, Path]) ->
     assert (done.exit, done.code) == (5, "policy_forbids")
     assert not (tmp_path / "r.ktx").exists()
     assert home("relay", str(tmp_path / "r.ktx")).exit == 4
+    assert home.status()["next_command"] == "keyturn doctor"
     assert home.status()["state"] == "initial_grace"  # And the count-down goes on.
 
 

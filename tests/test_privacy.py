@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
-from keyturn.client import actions
+from keyturn.client import actions, policies
 from keyturn.client.disclosing import declaration, disclosure, disclosure_text
 from keyturn.client.machine import Machine
 from keyturn.core import documents, jws
 from keyturn.core.documents import FACTS, UNAVAILABLE
+from keyturn.edge import eventlog
 from keyturn.edge.vault import Shelf
 from keyturn.testing import World
 from keyturn.testing.computers import RecordedComputer, load, synthetic
@@ -63,6 +65,22 @@ def test_every_column_of_the_database_is_declared(world: World) -> None:
 
     declared = {table: set(names) for table, names in declaration()["tables"].items()}
     assert world.publisher.database.read(columns) == declared
+
+
+def test_every_member_of_an_event_is_declared(world: World) -> None:
+    """What is written is declared, and what any part of the client can put into `data`."""
+    declared = declaration()["events"]
+    data = set(declared.pop("data"))
+    client = world.licensed()
+    entries = eventlog.read(str(client._home), None)
+    assert {name for entry in entries for name in entry} == {*declared, "data"}
+    assert {name for entry in entries for name in entry["data"]} <= data
+    told = {"program", "step", "reference"}  # Those that `Teller` puts there itself.
+    for path in Path(policies.__file__).parents[1].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".tell"):
+                told |= {word.arg for word in node.keywords if word.arg}
+    assert told - set(declared) == data
 
 
 def test_a_fact_is_a_value_or_unavailable_with_its_reason(world: World) -> None:

@@ -23,8 +23,8 @@ def standing(state: State, until: int | None) -> Standing:
     return Standing(state, True, None, None, None, until if licensed else None, None if licensed else until, None)
 
 
-def at(state: State, until: int | None, begin: int, end: int, **terms: int) -> list[int]:
-    return list(reminders.times(standing(state, until), Terms(**terms), begin, end))
+def at(state: State, until: int | None, begin: int, end: int, *, remind_days: int = 30) -> list[int]:
+    return list(reminders.times(standing(state, until), Terms(remind_days=remind_days), begin, end))
 
 
 @pytest.mark.parametrize("state", GRACES)
@@ -129,7 +129,7 @@ def test_never_nearer_than_the_interval_and_no_gap_longer(
         assert late or later - earlier >= here
         before = every(state, until, terms, earlier)
         began = until - terms.remind_days * DAY if terms.remind_days else until
-        assert late or later - earlier <= (before or max(0, began - earlier))
+        assert late or later - earlier <= (before or max(here, began - earlier))
     last = max([shown, *found])
     following = every(state, until, terms, begin + length - 1) if length else None
     assert following is None or begin + length - last <= DAY or not found

@@ -103,13 +103,13 @@ def test_what_cannot_be_signed_now_is_signed_later(keep: Keep, kind: str) -> Non
 
 
 def test_nobody_but_the_recorder_makes_an_intent() -> None:
-    """The type is the proof: `Intent` is built in `seats` alone, `Sheet` in `activation` alone."""
-    makers: dict[str, set[str]] = {"Intent": set(), "Sheet": set()}
+    """The type is the proof: `Intent` is built where it is recorded and where it is read again, `Sheet` and `Listing` in `activation` alone."""
+    makers: dict[str, set[str]] = {"Intent": set(), "Sheet": set(), "Listing": set()}
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and (name := ast.unparse(node.func).rpartition(".")[2]) in makers:
                 makers[name].add(path.stem)
-    assert makers == {"Intent": {"seats"}, "Sheet": {"activation"}}
+    assert makers == {"Intent": {"recording", "seats"}, "Sheet": {"activation"}, "Listing": {"activation"}}
 
 
 def test_a_holder_asks_what_it_is_before_it_signs() -> None:

@@ -14,6 +14,7 @@ from keyturn.core import jws, trust
 from keyturn.core.documents import Certificate
 from keyturn.core.jws import Kind
 from keyturn.core.model import DAY
+from keyturn.core.revocations import Entry, Revocations
 from keyturn.core.trust import IssuingKey
 from keyturn.edge import files, keystore
 from keyturn.edge.keystore import Signer
@@ -229,3 +230,20 @@ def test_a_decision_that_was_recorded_and_not_signed_is_signed_by_the_next_key(w
     answer = service.exchange(token)
     assert isinstance(answer, dict)
     assert jws.read_header(answer["certificate"], Kind.CERTIFICATE).kid != stolen
+
+
+def test_a_thiefs_revocation_list_is_worth_nothing_once_the_key_is_revoked(world: World) -> None:
+    """Until then it can put an honest copy into a grace, and never more; the next bundle ends that."""
+    client = world.client()
+    key = world.publisher.mint_all()[0]
+    client.activate(key["key"], consent=True)
+    stolen = thief(world)
+    listed = Revocations(client.product, 7, world.clock(), (Entry(int(key["serial"]), None, world.clock(), "key_blocked"),))
+    token = jws.sign(Kind.REVOCATIONS, listed.claims(), stolen.public, stolen.sign)
+    actions.accept_revocations(shelf_of(client), client._machine, token, client._load().opened.chain.texts)
+    assert (client.status().state, client.status().usable) == ("non_genuine_grace", True)
+    learn(client, replace(world, stolen.kid))
+    assert client.status().state == "licensed"
+    with pytest.raises(KeyturnError) as error:
+        actions.accept_revocations(shelf_of(client), client._machine, token, client._load().opened.chain.texts)
+    assert error.value.code == "issuer_revoked"

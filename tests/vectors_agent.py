@@ -166,7 +166,7 @@ def _certificates(a: Answers) -> list[Case]:
         found = token if isinstance(token, str) else None
         return _case(name, story, a.line(capability=a.signed(a.capability(found)), certificate=token), code, **more)
 
-    head, body, tail = a.certificate.split(".")
+    head, _, tail = a.certificate.split(".")
     claims = json.loads(jws.payload_of(a.certificate))
     richer = b64u(jws.dumps({**claims, "edition": "everything"}))
     return [

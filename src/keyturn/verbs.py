@@ -25,6 +25,7 @@ _CLIENT = {
     "doctor": "keyturn.client.doctor:doctor",
     "agent": "keyturn.client.agent:agent",
     "events": "keyturn.client.eventing:events",
+    "validate": "keyturn.client.activating:validate",
     "explain": "keyturn.client.cli:explain",
     "completion": "keyturn.client.cli:completion",
 }

@@ -84,7 +84,8 @@ def seven_states(stage: Stage) -> str:
     for code, reach in _REACHED.items():
         home, env = reach(stage)
         entry = home("status", env=env).ok().product
-        text = run(["--home", str(home.path), "status"], cwd=home.path.parent, env={**home.env, **env}).ok().out
+        said = run(["--home", str(home.path), "status"], cwd=home.path.parent, env={**home.env, **env}, keyturn=home.keyturn)
+        text = said.ok().out
         assert entry["state_code"] == code, (code, entry)
         assert max(map(len, text.splitlines())) <= 80, text
         assert code == 1 or entry["remedy"], entry

@@ -35,38 +35,32 @@ def no_guard() -> None:
     """The counter is no longer compared with the limit: not in the decision, not in the update, not by the CHECK."""
     last = '("wal_autocheckpoint", "0", 0)'
     changed("keyturn.edge.database", (last, f'{last}, ("ignore_check_constraints", "ON", 1)'))
-    changed(
-        "keyturn.service.seats",
-        (" AND seats_used < seat_limit RETURNING", " RETURNING"),
-        ('and row["seats_used"] >= row["seat_limit"]', "and False"),
-    )
+    changed("keyturn.service.seats", ("and around.used >= around.limit", "and False"))
+    changed("keyturn.service.recording", (" AND seats_used + :count <= seat_limit RETURNING", " RETURNING"))
 
 
 def early_answer() -> None:
     """A future is done before the commit, which comes a quarter of a second later."""
     answering = (
-        "        for future, value, failure in answers:\n"
+        "        for waiting, value, failure in done.answers:\n"
         "            if failure is None:\n"
-        "                future.set_result(value)\n"
+        "                waiting.set_result(value)\n"
         "            else:\n"
-        "                future.set_exception(failure)\n"
+        "                waiting.set_exception(failure)\n"
     )
-    early = answering.replace("        for", "            for", 1).replace("\n        ", "\n            ")
+    committing = '        try:\n            connection.execute("COMMIT")\n'
     changed(
-        "keyturn.edge.database",
+        "keyturn.edge.writer",
         (answering, ""),
-        (
-            '            committing = True\n            connection.execute("COMMIT")\n',
-            f'            committing = True\n{early}            time.sleep(0.25)\n            connection.execute("COMMIT")\n',
-        ),
+        (committing, f"{answering}        time.sleep(0.25)\n{committing}"),
     )
 
 
 def crash() -> None:
     """Every exchange ends in an exception that nobody expected, whose message holds all that a careless one could."""
     changed(
-        "keyturn.service.seats",
-        ("    name = jws.digest(token)\n", '    raise RuntimeError(f"{token} {request} {thumbprint}")\n'),
+        "keyturn.service.recording",
+        ("    rows = _Rows()\n    while", '    raise RuntimeError(f"{asked}")\n    while'),
     )
 
 

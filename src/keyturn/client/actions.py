@@ -23,6 +23,7 @@ from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.jws import Kind
 from keyturn.core.license import Held
 from keyturn.core.model import ProductName, State, b64u, product_id
+from keyturn.core.revocations import read_revocations
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Inclusion
 from keyturn.edge import keystore
@@ -250,6 +251,30 @@ def accept_trust(
         if opened != loaded.opened:
             shelf.keep_product(opened.container())
     return load(shelf, machine)
+
+
+def accept_revocations(shelf: Shelf, machine: Machine, token: str, bundles: Sequence[str]) -> Loaded:
+    """Take a revocation list.
+
+    1. The bundles beside it continue the chain that is known.
+    2. It verifies, and its number is not lower than that of the list that is known.
+
+    Raises: KeyturnError as ``read_revocations``, ``trust_invalid``, ``document_expired``, ``permission_denied``.
+    """
+    with shelf.locked():
+        loaded = load(shelf, machine)
+        # 1.
+        chain = trust.longer(loaded.opened.chain.texts, bundles, loaded.name.thumbprint)
+        opened = containers.renewed(loaded.opened, chain, None)
+        # 2.
+        offered, known = read_revocations(token, loaded.name, chain), loaded.revocations
+        if known is not None and offered.number < known.number:
+            raise KeyturnError("document_expired", f"revocation list {offered.number} is older than {known.number}, known here")
+        if opened != loaded.opened:
+            shelf.keep_product(opened.container())
+        if known is None or offered.number > known.number or not all(copy == token for copy in shelf.revocations()):
+            shelf.keep_revocations(token)
+    return _told(shelf, machine)
 
 
 def _told(shelf: Shelf, machine: Machine) -> Loaded:

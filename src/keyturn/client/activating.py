@@ -17,7 +17,7 @@ from keyturn.client.policies import policy_of
 from keyturn.client.telling import Teller
 from keyturn.client.views import row, status_text
 from keyturn.core import hardware
-from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.errors import EXIT_REFUSED, KeyturnError, Refused
 from keyturn.core.terms import Terms
 from keyturn.edge.terminal import Call, Verb, pass_call, refuse
 from keyturn.edge.vault import Shelf
@@ -124,6 +124,27 @@ def rearm(call: Call, scope: str | None) -> None:
     text = f"{status_text([entry])}\n{row('Rearms', f'{used} of {allowed} used')}"
     call.emit({"products": [entry], "rearms_left": allowed - used}, text)
     call.next("keyturn activate")
+
+
+@click.command(cls=Verb)
+@scope_option
+@ca_option
+@pass_call
+def validate(call: Call, scope: str | None, ca_bundle: str | None) -> int:
+    """Check that this copy is still genuine: the publisher's signed list may have withdrawn its right.
+
+    Asks the service for the list; nothing about this computer is sent. Exits 1 if the copy is not licensed, or not genuine.
+    """
+    machine = machine_of(call)
+    shelf = choose(call, homes_of(call, scope))
+    with Talk(shelf, load(shelf, machine), machine, ca_bundle=ca_bundle, say=call.say) as talk:
+        loaded = talk.validate()
+    genuine = loaded.certificate is not None and loaded.withdrawn is None
+    number = 0 if loaded.revocations is None else loaded.revocations.number
+    said = f"Genuine, by list {number} of the publisher." if genuine else f"Not genuine, or not activated (list {number})."
+    entry = status_of(loaded)
+    call.emit({"genuine": genuine, "list": number, "products": [entry]}, f"{status_text([entry])}\n{row('Validated', said)}")
+    return 0 if genuine else EXIT_REFUSED
 
 
 def return_seat(call: Call, shelf: Shelf, machine: Machine, ca_bundle: str | None) -> None:

@@ -10,6 +10,7 @@ says and how it is verified (``core.capability``, docs/protocol-agent.md).
 from __future__ import annotations
 
 import os
+import sys
 
 from keyturn.client.loading import Loaded, again, load
 from keyturn.client.machine import Machine
@@ -22,6 +23,9 @@ from keyturn.core.jws import Kind
 from keyturn.edge import keystore
 from keyturn.edge.keystore import Signer
 from keyturn.edge.vault import Shelf, Vault
+
+if sys.platform != "linux":  # Signals, descriptors and credentials as Linux has them.
+    raise ImportError("the agent is there on Linux only")
 
 
 class Answers:

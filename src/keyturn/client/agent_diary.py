@@ -91,6 +91,13 @@ class Diary:
             self._tried[name] = self._tried.get(name, Tried()).failed(now)
             self.contacts[name] = schedule.retry(self._tried[name], self._chance())
 
+    def hurry(self, now: int) -> None:
+        """Somebody asks for a turn now: the look, and every contact that is wanted, but for what the other side forbade."""
+        self.look_at = now
+        for name, wants in self._wants.items():
+            if wants != "renewal" or self._tried.get(name, Tried()).failures:
+                self.contacts[name] = max(now, self._tried.get(name, Tried()).not_before)
+
     def link_up(self, now: int) -> bool:
         """A link came up: what failed, or waits for its turn, is tried soon. Whether anything is."""
         waiting = [name for name in self._wants if self._tried.get(name, Tried()).failures and name in self.contacts]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -18,7 +19,7 @@ from importlib import resources
 import click
 
 from keyturn.core.errors import KeyturnError
-from keyturn.edge import accounts, files
+from keyturn.edge import files, system_program
 from keyturn.edge.terminal import Call, Verb, pass_call
 
 UNIT = "keyturn-agent.service"
@@ -42,7 +43,7 @@ def writing(path: str, text: str, *, running: bool) -> Iterator[Step]:
     if files.read(path) != text.encode():
         yield f"write {path}", lambda: files.write(path, text.encode())
         if running:
-            yield "systemctl daemon-reload", lambda: accounts.call(["systemctl", "daemon-reload"])
+            yield "systemctl daemon-reload", lambda: system_program.call(["systemctl", "daemon-reload"])
 
 
 def removing(path: str, *, running: bool) -> Iterator[Step]:
@@ -50,10 +51,10 @@ def removing(path: str, *, running: bool) -> Iterator[Step]:
     if files.read(path) is None:
         return
     if running:
-        yield f"systemctl disable --now {UNIT}", lambda: accounts.call(["systemctl", "disable", "--now", UNIT])
+        yield f"systemctl disable --now {UNIT}", lambda: system_program.call(["systemctl", "disable", "--now", UNIT])
     yield f"remove {path}", lambda: files.remove(path)
     if running:
-        yield "systemctl daemon-reload", lambda: accounts.call(["systemctl", "daemon-reload"])
+        yield "systemctl daemon-reload", lambda: system_program.call(["systemctl", "daemon-reload"])
 
 
 @click.command("install", cls=Verb)
@@ -64,7 +65,7 @@ def removing(path: str, *, running: bool) -> Iterator[Step]:
 @pass_call
 def install(call: Call, program: str | None, root: str, only_print: bool, remove: bool) -> None:
     """Make the agent a service of this computer: a systemd unit with a sandbox. Starting it is yours."""
-    text = unit(program or os.path.join(sysconfig.get_path("scripts"), "keyturn"))
+    text = unit(program or _this_program())
     path = os.path.join(root, FOLDER, UNIT)
     if only_print:
         call.emit({"changed": False, "files": [{"path": path, "mode": "0644", "content": text}]}, text.rstrip("\n"))
@@ -84,6 +85,11 @@ def install(call: Call, program: str | None, root: str, only_print: bool, remove
     then = [] if remove else [f"systemctl enable --now {UNIT.removesuffix('.service')}"]
     lines = ["Done:", *(f"  {step}" for step in done)] if done else ["Nothing had to be changed."]
     call.emit({"changed": bool(done), "steps": done, "next": then}, "\n".join([*lines, *(f"Then: {line}" for line in then)]))
+
+
+def _this_program() -> str:
+    """The program that runs: the script beside this Python, or the one file of a bundle that needs none."""
+    return sys.executable if getattr(sys, "frozen", False) else os.path.join(sysconfig.get_path("scripts"), "keyturn")
 
 
 def _check(program: str) -> None:

@@ -8,7 +8,7 @@ Leaves to others: what is due (``client.agent_diary``), what a turn does (``clie
   all of its memory back; a service that hangs keeps no asker waiting.
 - It sleeps for an hour at most: poll(2) does not count the time of a suspend.
 - SIGTERM and SIGINT end it at once: a turn is ended with it, and whatever it was doing is finished by the next (a request
-  is durable before it is sent). SIGHUP looks now.
+  is durable before it is sent). SIGHUP looks now, and tries again now.
 - A child that does not end is killed after 15 minutes.
 """
 
@@ -37,6 +37,9 @@ from keyturn.core.errors import KeyturnError
 from keyturn.edge import files, netlink
 from keyturn.edge.agent_listen import Listener
 from keyturn.edge.vault import Vault
+
+if sys.platform != "linux":  # Signals, descriptors and credentials as Linux has them.
+    raise ImportError("the agent is there on Linux only")
 
 LONGEST_SLEEP = schedule.HOUR
 TURN_LIMIT = 15 * schedule.MINUTE
@@ -218,7 +221,7 @@ class Agent:
         def signalled(_events: int, _now: float) -> None:
             for number in receive.recv(64):
                 if number == signal.SIGHUP:
-                    self._diary.look_at = elapsed()
+                    self._diary.hurry(elapsed())
                 else:
                     self._stopping = True
 

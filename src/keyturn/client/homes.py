@@ -53,11 +53,18 @@ def open_homes(home: str | None, scope: str | None, environ: Mapping[str, str]) 
         vault = Vault(os.path.expanduser(home), scope or ("system" if root else "user"))
         return Homes((vault,), vault)
     places = default_homes(sys.platform, environ, os.path.expanduser("~"))
-    system, user = Vault(places[0], "system", SYSTEM_AGENT if sys.platform == "linux" else None), Vault(places[1], "user")
-    if scope is not None:
-        chosen = system if scope == "system" else user
+
+    def opened(which: str) -> Vault:
+        """Only what is asked for is looked into: root's agent sees nobody's home, its own neither."""
+        if which == "user":
+            return Vault(places[1], "user")
+        return Vault(places[0], "system", SYSTEM_AGENT if sys.platform == "linux" else None)
+
+    if scope is not None or root:
+        chosen = opened(scope or "system")
         return Homes((chosen,), chosen)
-    return Homes((system,), system) if root else Homes((system, user), user)
+    user = opened("user")
+    return Homes((opened("system"), user), user)
 
 
 def default_homes(platform: str, environ: Mapping[str, str], person: str) -> tuple[str, str]:

@@ -93,6 +93,25 @@ class Talk:
             )  # fmt: skip
         return outcome
 
+    def validate(self) -> Loaded:
+        """Fetch the product's revocation list and judge the copy by it. Raises: KeyturnError as :meth:`send`, and
+        ``answer_unexpected``, ``document_expired``, ``signature_invalid``, ``trust_invalid`` for a list that does not hold.
+        """
+        product, correlation = self._loaded.name, self._teller.correlation()
+        with self._told(correlation):
+            service = self._loaded.opened.product.service_url
+            self._teller.tell("request_sent", product=product, correlation=correlation, to=service)
+            answer = self._line.revocations()
+            token, bundles = answer.get("revocations"), answer.get("bundles")
+            if not isinstance(token, str) or not isinstance(bundles, list) or not all(isinstance(b, str) for b in bundles):
+                raise KeyturnError("answer_unexpected", "the answer holds no revocation list")
+            self._teller.tell("answer_received", product=product, correlation=correlation)
+            outcome = actions.accept_revocations(self._shelf, self._machine, token, bundles)
+        if outcome.withdrawn is None:
+            number = None if outcome.revocations is None else outcome.revocations.number
+            self._teller.tell("validated", product=product, number=number)
+        return outcome
+
     def give_back(self) -> Refused | None:
         """Reach the service, sign the release, send it, and delete the certificate (``actions``); the result is its "no".
 

@@ -7,7 +7,9 @@ the hardware, now. Whatever does not verify is as if it were absent, and the rea
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from keyturn.client.machine import Machine
@@ -19,6 +21,7 @@ from keyturn.core.hardware import Tolerance
 from keyturn.core.jws import Kind
 from keyturn.core.license import Held, Standing
 from keyturn.core.model import ProductName, State, b64u, rfc3339
+from keyturn.core.revocations import Revocations, Withdrawn, read_revocations
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Revocation
 from keyturn.edge import keystore
@@ -44,6 +47,8 @@ class Loaded(NamedTuple):
     via: str | None
     why_not: str | None
     extended: bool = False
+    revocations: Revocations | None = None
+    withdrawn: Withdrawn | None = None
 
     @property
     def name(self) -> ProductName:
@@ -84,16 +89,18 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None, at_h
         tolerance = hardware.same(held.vector, hardware.vector(reading, product.name))
     # 6.
     doubtful = None if held is None or certificate is None else license.doubt(held, opened.document, opened.chain)
+    listed = _revocations(shelf, opened)
+    withdrawn = None if listed is None or certificate is None else listed.withdrawn(certificate)
     extended = Terms.read(product.terms).extended_days > 0 and _asks_for_more(shelf, machine)
     standing = license.decide(
         product=product, record=record, certificate=certificate, why_not=why_not, tolerance=tolerance, clock=now,
         doubtful=doubtful,
         noted=certificate is None or possession == "proven" or keystore.of_another(shelf.installation_key),
-        extended=extended,
+        extended=extended, withdrawn=withdrawn,
     )  # fmt: skip
     return Loaded(
         shelf, opened, now, _key(shelf), guid, public, possession, record, held, certificate, tolerance, doubtful, standing,
-        shelf.via() if certificate is not None else None, why_not, extended,
+        shelf.via() if certificate is not None else None, why_not, extended, listed, withdrawn,
     )  # fmt: skip
 
 
@@ -110,6 +117,7 @@ def again(loaded: Loaded, machine: Machine, *, noted: bool | None = None) -> Loa
     standing = license.decide(
         product=loaded.opened.product, record=loaded.record, certificate=loaded.certificate, why_not=loaded.why_not,
         tolerance=loaded.tolerance, clock=now, noted=noted, doubtful=loaded.doubtful, extended=loaded.extended,
+        withdrawn=loaded.withdrawn,
     )  # fmt: skip
     return loaded._replace(now=now, standing=standing)
 
@@ -151,6 +159,7 @@ def status_of(loaded: Loaded) -> dict[str, Any]:
         "remedy": standing.remedy,
         "next_command": standing.next_command,
         "test": product.name.test,
+        "policy": None,
     }
 
 
@@ -163,7 +172,8 @@ def damaged_status(shelf: Shelf, error: KeyturnError) -> dict[str, Any]:
     return {
         **empty, "product": None, "name": shelf.name, "features": [], "scope": shelf.vault.scope,
         "state": State.UNLICENSED.word, "state_code": int(State.UNLICENSED), "usable": False, "possession": "unproven",
-        "reason": error.code, "changed": [], "remedy": error.remedy, "next_command": "keyturn product add FILE", "test": False,
+        "reason": error.code, "changed": [], "remedy": error.remedy, "next_command": "keyturn product add FILE",
+        "test": False, "policy": None,
     }  # fmt: skip
 
 
@@ -195,7 +205,7 @@ def _installation(shelf: Shelf, machine: Machine, name: ProductName) -> tuple[st
 
 def _agent_holds(shelf: Shelf, machine: Machine, name: ProductName, public: bytes) -> bool:
     """Whether the agent of this store proves to hold the installation's key, which this account cannot read."""
-    if shelf.vault.agent is None or not os.path.exists(shelf.vault.agent):
+    if sys.platform == "win32" or shelf.vault.agent is None or not os.path.exists(shelf.vault.agent):
         return False
     from keyturn.core.capability import Question, check_possession
     from keyturn.edge import agent_socket
@@ -220,6 +230,15 @@ def _record(shelf: Shelf, name: ProductName, public: bytes) -> Record | None:
         if record.product == name:
             found.append(record)
     return max(found, key=lambda record: record.high_water) if found else None
+
+
+def _revocations(shelf: Shelf, opened: Opened) -> Revocations | None:
+    """The newest list that verifies; a changed one counts as deleted."""
+    found = []
+    for token in shelf.revocations():
+        with suppress(KeyturnError):
+            found.append(read_revocations(token, opened.product.name, opened.chain))
+    return max(found, key=lambda one: one.number, default=None)
 
 
 def _certificate(shelf: Shelf, opened: Opened, public: bytes | None) -> tuple[Held | None, Certificate | None, str | None]:

@@ -263,8 +263,15 @@ def _line(text: str, name: str) -> int:
 
 
 def _tell(teller: Teller, result: Applied) -> None:
-    if result.error is not None:
-        teller.tell_error("provision_failed", result.error, product=result.product)
+    """Tell what was done, and what failed if the log does not say so already: the agent comes by often."""
+    error = result.error
+    if error is not None:
+        last = [entry for entry in teller.events() if entry.get("data", {}).get("file") == result.file][-1:]
+        if not any((entry["name"], entry["message"]) == ("provision_failed", error.detail) for entry in last):
+            teller.tell(
+                "provision_failed", product=result.product, code=error.code, return_code=error.exit, message=error.detail,
+                remedy=error.remedy, file=result.file,
+            )  # fmt: skip
     elif result.actions:
         message = f"{result.file}: {', '.join(result.actions).replace('_', ' ')}"
         teller.tell("provision_applied", product=result.product, message=message, file=result.file, actions=list(result.actions))

@@ -23,6 +23,7 @@ from keyturn.client.homes import default_homes
 from keyturn.client.loading import damaged_status, load, status_of
 from keyturn.client.machine import NOW, SYSROOT, Machine
 from keyturn.client.record import remember
+from keyturn.client.status import by_policy
 from keyturn.client.views import days_left, title, why
 from keyturn.core import license, reminders
 from keyturn.core.errors import KeyturnError
@@ -72,8 +73,8 @@ class Notice(NamedTuple):
 
     @property
     def remedy(self) -> str:
-        """The one thing to do."""
-        return _(self.standing.remedy or "Activate it: `keyturn activate`.")
+        """The one thing to do, of what the organization's policy leaves open."""
+        return _(self.entry["remedy"] or "Activate it: `keyturn activate`.")
 
     def _promise(self) -> Iterator[str]:
         state, until, days = self.standing.state, self.due.until, self.terms.grace_days
@@ -115,7 +116,7 @@ class Notice(NamedTuple):
             **{name: self.entry[name] for name in ("product", "name", "state", "state_code", "usable", "reason", "test")},
             "due": self.due.now, "urgent": self.due.urgent, "until": rfc3339(self.due.until), "due_at": rfc3339(self.due.next),
             "headline": self.headline, "text": " ".join(self.sentences), "remedy": self.remedy,
-            "next_command": self.standing.next_command, "terms_url": self.terms_url,
+            "next_command": self.entry["next_command"], "terms_url": self.terms_url,
         }  # fmt: skip
 
 
@@ -173,7 +174,8 @@ def _look_at(shelf: Shelf, machine: Machine, shown: int | None, *, logon: bool) 
     found = reminders.due(standing, terms, now, shown, logon=logon)
     if found is None:
         return None
-    return Notice(shelf, status_of(loaded), standing, terms, product.mode, product.terms_url, now, found)
+    entry = by_policy(status_of(loaded), shelf, machine)
+    return Notice(shelf, entry, standing, terms, product.mode, product.terms_url, now, found)
 
 
 def reminder_text(notices: list[Notice]) -> str:

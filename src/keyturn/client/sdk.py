@@ -181,6 +181,16 @@ class Client:
             raise outcome.as_error()
         return self._status(self._load())
 
+    def validate(self, *, progress: Progress = lambda _text: None, ca_bundle: str | None = None) -> Status:
+        """Ask for the publisher's revocation list and judge the copy by it; nothing about this computer is sent.
+
+        Raises: KeyturnError ``service_unreachable``, ``policy_forbids``, or why the list does not verify.
+        """
+        shelf = self._homes().find(self.product)
+        with self._talk(shelf, self._load(behind=True), ca_bundle, progress) as talk:
+            talk.validate()
+        return self.status()
+
     def deactivate(self, *, progress: Progress = lambda _text: None, ca_bundle: str | None = None) -> Status:
         """Return the seat. Raises: KeyturnError ``release_unknown``, ``return_limit_reached``, ``service_unreachable``."""
         shelf = self._homes().find(self.product)

@@ -6,9 +6,11 @@ from typing import Any
 
 from keyturn.client.context import chosen, homes_of, machine_of
 from keyturn.client.loading import damaged_status, load, status_of
+from keyturn.client.machine import Machine
 from keyturn.client.record import remember
-from keyturn.client.views import status_text
+from keyturn.client.views import ASK, CARRY, status_text
 from keyturn.core.errors import EXIT_REFUSED, KeyturnError
+from keyturn.edge.vault import Shelf
 from keyturn.edge.voice import Call
 
 
@@ -28,11 +30,27 @@ def show_status(call: Call, check: str | None = None, within: int | None = None)
                 raise
             entries.append(damaged_status(shelf, error))
             continue
-        entries.append(status_of(remember(shelf, loaded, machine, say=call.say)))
+        entries.append(by_policy(status_of(remember(shelf, loaded, machine, say=call.say)), shelf, machine))
     call.emit({"products": entries}, status_text(entries))
     if check is None and within is None:
         return 0
     return 0 if entries and all(_holds(entry, check or "licensed", within) for entry in entries) else EXIT_REFUSED
+
+
+def by_policy(entry: dict[str, Any], shelf: Shelf, machine: Machine) -> dict[str, Any]:
+    """The same entry; where the organization's policy forbids its next step, the line that decided and what it leaves open."""
+    if entry["next_command"] != "keyturn activate":
+        return entry
+    from keyturn.client.policies import policy_of  # Only where something is to be done.
+
+    try:
+        policy = policy_of(shelf.vault.home, machine)
+    except KeyturnError as error:
+        return {**entry, "policy": error.detail, "remedy": error.remedy, "next_command": "keyturn doctor"}
+    if policy.online:
+        return entry
+    remedy, command = (CARRY, "keyturn export request -o F.ktx") if policy.file else (ASK, "keyturn doctor")
+    return {**entry, "policy": policy.line("online"), "remedy": remedy, "next_command": command}
 
 
 def _holds(entry: dict[str, Any], check: str, within: int | None) -> bool:

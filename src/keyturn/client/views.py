@@ -34,11 +34,14 @@ _REASONS = {
     "signature_invalid": noted("the stored license was changed"),
     "store_damaged": noted("the store is damaged"),
 }
+# What is left to do where the organization's policy forbids the publisher's service.
+CARRY = noted("Your organization's policy does not allow contact; carry a file: `keyturn export request -o F.ktx`.")
+ASK = noted("Your organization's policy does not allow it; ask whoever keeps the policy.")
 # Errors that end up in a status, because a stored file does not verify or cannot be read: their remedies are translated.
 SHOWN = (
     "file_malformed", "document_malformed", "document_expired", "document_foreign", "signature_invalid", "trust_invalid",
     "issuer_revoked", "publisher_mismatch", "input_too_large", "permission_denied", "storage_failed", "store_damaged",
-    "product_missing",
+    "product_missing", "policy_malformed",
 )  # fmt: skip
 
 
@@ -74,6 +77,8 @@ def _paragraph(entry: dict[str, Any]) -> str:
         lines.append(row(_("Possession"), _("unproven: this account cannot read the installation's key")))
     if entry["features"]:
         lines.append(row(_("Features"), ", ".join(entry["features"])))
+    if entry.get("policy"):
+        lines.append(row(_("Policy"), entry["policy"]))
     if entry["remedy"]:
         lines.append(row(_("Next"), _(entry["remedy"])))
     return "\n".join(lines)

@@ -13,6 +13,7 @@ Leaves to others: whose key may sign what (``trust``), and what claims mean (``d
 from __future__ import annotations
 
 import binascii
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -43,6 +44,11 @@ class Kind(Enum):
     REQUEST = "request"
     CERTIFICATE = "certificate"
     RELEASE = "release"
+    REVOCATIONS = "revocations"
+    HOST = "host"
+    LEASE = "lease"
+    ENDORSEMENT = "endorsement"
+    IDENTITY = "identity"
     RECORD = "record"
     CAPABILITY = "capability"
     POSSESSION = "possession"
@@ -111,10 +117,16 @@ def loads(data: bytes) -> dict[str, Any]:
 
 def signing_input(kind: Kind, kid: str, payload: bytes, *, public: bytes | None = None) -> bytes:
     """The bytes to sign. ``public`` puts the signer's own key into the header of a self-signed document."""
+    return f"{_written(kind, kid, public)}.{b64u(payload)}".encode("ascii")
+
+
+@functools.lru_cache(maxsize=64)
+def _written(kind: Kind, kid: str, public: bytes | None) -> str:
+    """The header of all documents that one key signs of a kind."""
     header: dict[str, Any] = {"alg": "EdDSA", "kid": kid, "typ": kind.typ}
     if public is not None:
         header["jwk"] = jwk(public)
-    return f"{b64u(dumps(header))}.{b64u(payload)}".encode("ascii")
+    return b64u(dumps(header))
 
 
 def assemble(signed: bytes, signature: bytes) -> str:

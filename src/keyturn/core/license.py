@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from keyturn.core import hardware, jws, trust
+from keyturn.core import hardware, hosting, jws, trust
 from keyturn.core.documents import Certificate, ProductFile, Record, Request
 from keyturn.core.errors import KeyturnError
 from keyturn.core.hardware import Tolerance
 from keyturn.core.jws import Kind
 from keyturn.core.model import DAY, State
+from keyturn.core.revocations import Withdrawn
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Chain, Inclusion, Revocation
 
@@ -30,7 +31,8 @@ CLOCK_TOLERANCE = DAY  # Seconds a clock may lie behind the newest time seen bef
 class Held(NamedTuple):
     """What the store holds for one activation: the answer, the request it answers, and the hardware baseline.
 
-    ``proof`` shows that a signer whose key was stolen later made the certificate before that.
+    ``proof`` shows that a signer whose key was stolen later made the certificate before that. ``host`` is the certificate of
+    the activation host whose lease ``certificate`` is.
     """
 
     certificate: str
@@ -38,13 +40,7 @@ class Held(NamedTuple):
     vector: Mapping[str, str]
     salt: bytes
     proof: Inclusion | None = None
-
-
-class Withdrawn(NamedTuple):
-    """That the publisher took a right back, and when (NumericDate). ``reason``: ``key_blocked``, ``activation_reclaimed``."""
-
-    at: int
-    reason: str
+    host: str | None = None
 
 
 class Standing(NamedTuple):
@@ -69,7 +65,8 @@ class Standing(NamedTuple):
 def check_certificate(held: Held, product: ProductFile, chain: Chain, installation_key: str) -> Certificate:
     """Verify a stored certificate against product, installation, request and hardware baseline.
 
-    1. An issuing key of the publisher signed it, with the product's role, within that key's time.
+    1. An issuing key of the publisher signed it, with the product's role, within that key's time; or it is a lease of an
+       activation host, within what the publisher lets that host give (``hosting.verify_lease``).
     2. It is for this product, and its bundle floor is reached.
     3. It is bound to this installation's key (``cnf``, RFC 7800; ``installation_key`` is a thumbprint).
     4. It answers the stored request, which the same key signed.
@@ -79,8 +76,12 @@ def check_certificate(held: Held, product: ProductFile, chain: Chain, installati
     Raises: KeyturnError ``signature_invalid``, ``trust_invalid``, ``document_expired``, ``document_foreign``.
     """
     # 1.
-    role = trust.role_for(product.name.test)
-    certificate = Certificate.read(chain.verify(held.certificate, Kind.CERTIFICATE, role))
+    if held.host is None:
+        role = trust.role_for(product.name.test)
+        certificate = Certificate.read(chain.verify(held.certificate, Kind.CERTIFICATE, role))
+    else:
+        host = hosting.read_host(held.host, product.name, chain, doubtful=True)
+        certificate = hosting.verify_lease(held.certificate, host).certificate
     # 2.
     if certificate.product != product.name:
         raise KeyturnError("document_foreign", f"the certificate is for {certificate.product}, not for {product.name}")
@@ -106,7 +107,8 @@ def check_certificate(held: Held, product: ProductFile, chain: Chain, installati
 
 def doubt(held: Held, product: str, chain: Chain) -> Revocation | None:
     """The revocation that makes a verified certificate, or the product file beside it, doubtful; ``None`` without any."""
-    return chain.doubt(held.certificate, Kind.CERTIFICATE, held.proof) or chain.doubt(product, Kind.PRODUCT)
+    made = (held.certificate, Kind.CERTIFICATE) if held.host is None else (held.host, Kind.HOST)
+    return chain.doubt(*made, held.proof) or chain.doubt(product, Kind.PRODUCT)
 
 
 def effective_time(clock: int, record: Record | None) -> int:

@@ -28,7 +28,7 @@ MAX_REVOKED = 256
 ROLE_ISSUE = "issue"  # Product files, certificates, verdicts, lists of ordinary products.
 ROLE_TEST = "test"  # The same for test products, and for nothing else.
 # What an issuing key signs, and nothing else: a root signs trust bundles, and everybody else signs for themselves.
-ISSUED = frozenset({Kind.PRODUCT, Kind.CERTIFICATE})
+ISSUED = frozenset({Kind.PRODUCT, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.HOST})
 
 
 class Floor(NamedTuple):

@@ -1,7 +1,7 @@
 """Accounts that services run as, and whose files a folder's are.
 
 Keeps: looking an account up, making one with the system's own ``useradd``, handing a folder over. Leaves to others: which
-account, and which folder.
+account, and which folder; running a program (``system_program.call``, which has its name here too).
 
 - ``root`` names the tree whose accounts are meant: ``/``, or a folder in which a system is being put together.
 - Files are handed over without following links, and a file with several names stays whose it is: an account that may
@@ -13,21 +13,16 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import stat
-import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from keyturn.core.errors import KeyturnError
 from keyturn.edge import files
+from keyturn.edge.system_program import call as call
 
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}", re.ASCII)  # What useradd takes on every distribution.
-_WHERE = (
-    f"{os.defpath}:/usr/local/sbin:/usr/sbin:/sbin"  # Programs of administrators, also for a root without their path.
-)
-PATIENCE = 60  # Seconds for a program of the system.
 
 
 class Account(NamedTuple):
@@ -62,22 +57,6 @@ def creation(name: str, home: Path, root: Path) -> list[str]:
         "useradd", *within, "--system", "--user-group", "--no-create-home", "--home-dir", str(home),
         "--shell", "/usr/sbin/nologin", name,
     ]  # fmt: skip
-
-
-def call(command: Sequence[str]) -> None:
-    """Run a program of the system. Raises: KeyturnError ``program_failed`` with what it said."""
-    program = shutil.which(command[0], path=f"{os.environ.get('PATH', '')}:{_WHERE}")
-    if program is None:
-        raise KeyturnError("program_failed", f"{command[0]} is not on this computer: {' '.join(command)}")
-    try:
-        done = subprocess.run(
-            [program, *command[1:]], stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise KeyturnError("program_failed", f"{' '.join(command)}: {error}") from error
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip()
-        raise KeyturnError("program_failed", f"{' '.join(command)}: exit {done.returncode}: {said}")
 
 
 def owner(path: Path) -> int | None:

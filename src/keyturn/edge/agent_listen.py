@@ -18,12 +18,16 @@ import os
 import selectors
 import socket
 import stat
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 from keyturn.core.capability import MAX_QUESTION
 from keyturn.core.errors import KeyturnError
 from keyturn.edge.agent_socket import peer
+
+if sys.platform != "linux":  # Signals, descriptors and credentials as Linux has them.
+    raise ImportError("the agent is there on Linux only")
 
 PATIENCE = 10.0  # Seconds.
 MOST_CONNECTIONS, MOST_OF_ONE = 64, 16

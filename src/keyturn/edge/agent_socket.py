@@ -49,10 +49,10 @@ def peer(connection: socket) -> int:
 def ask(path: str, question: Question, *, patience: float = PATIENCE) -> dict[str, Any]:
     """Ask the agent at ``path`` and return its answer, not yet believed.
 
-    Raises: KeyturnError ``agent_unreachable`` if none is there, answers in time, or may be trusted to; ``answer_unexpected``,
-    ``document_malformed`` for what is no answer; or the error that the agent answers with.
+    Raises: KeyturnError ``agent_unreachable`` if none is there or answers in time, ``permission_denied`` if it is another
+    account's, ``answer_unexpected``, ``document_malformed`` for what is no answer; or the error that the agent answers with.
     """
-    if not os.path.exists(path):
+    if sys.platform != "linux" or not os.path.exists(path):
         raise KeyturnError("agent_unreachable", f"there is no agent at {path}")
     import socket
     import time
@@ -64,7 +64,7 @@ def ask(path: str, question: Question, *, patience: float = PATIENCE) -> dict[st
             connection.settimeout(patience)
             connection.connect(path)
             if peer(connection) not in (0, os.geteuid()):
-                raise KeyturnError("agent_unreachable", f"what listens at {path} is another account's")
+                raise KeyturnError("permission_denied", f"what listens at {path} is another account's")
             with contextlib.suppress(BrokenPipeError):  # Who may not ask is told so before the question is read.
                 connection.sendall(json.dumps(question.as_json()).encode() + b"\n")
             while not data.endswith(b"\n"):

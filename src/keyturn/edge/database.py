@@ -1,28 +1,19 @@
 """SQLite with one writer: nothing is acknowledged before it is durable, and one refused item spoils no other.
 
-Keeps: connections and their settings, migrations, the writer thread with its group commit, and what a failed disk means.
-Leaves to others: tables, SQL and every rule (the programs' own modules).
+Keeps: connections and their settings, reading, migrations. Leaves to others: groups, commits and what a failed disk means
+(``writer``), tables, SQL and every rule (the programs' own modules).
 
-- One thread writes. It takes everything that waits (up to 64 items) into one transaction, gives each item a savepoint of
-  its own, commits, and only then answers: a future that is done holds what is on the disk.
-- An item that raises is rolled back alone, and its exception is its answer.
-- A full disk fails the group with ``storage_failed`` and the writer lives on. After an input/output error at the commit
-  nothing is known any more (a failed ``fsync`` may have dropped the pages, and a second one would "succeed"), so the
-  process ends. Checkpoints are made here and not by SQLite, which would pass over their errors in silence.
+- Every setting is read back after it was made: a database without ``synchronous=FULL`` is refused.
+- Readers have connections of their own, which cannot write, and never wait for the writer.
 - Several processes may share the file: a transaction begins ``IMMEDIATE`` and waits for the others.
-- Items of a group see each other's effects in order. They must not begin or end transactions themselves.
 """
 
 from __future__ import annotations
 
-import asyncio
-import collections
 import contextlib
-import functools
 import os
 import queue
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,16 +23,14 @@ from typing import Any, TypeVar
 
 from keyturn.core.errors import KeyturnError
 from keyturn.edge import files
+from keyturn.edge.writer import BUSY_MS, WAITING, Writer, code_of, die, storage_error
+
+__all__ = ["Database", "open_database", "storage_error"]
 
 T = TypeVar("T")
-Item = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
 
-GROUP = 64  # Items per commit: 50 to 64 is where the cost per item stops falling (an fsync is shared by all of them).
-BUSY_MS = 5_000
-PATIENCE = 30.0  # Seconds a transaction waits for other processes before its items fail.
-CHECKPOINT_ROWS = 1_000  # Changed rows after which the log is copied into the database: some megabytes of log.
 CACHE_KIB = 32_768
-FATAL_EXIT = 70  # EX_SOFTWARE of sysexits.h.
+STATEMENTS = 1_024  # That stay prepared: those for many rows at once are another one for each number of rows.
 
 # What is set, to what, and what must be read back then: of every connection, and of those that may write.
 _SETTINGS = (
@@ -52,19 +41,6 @@ _WRITING = (
     ("journal_mode", "WAL", "wal"), ("synchronous", "FULL", 2), ("wal_autocheckpoint", "0", 0),
     ("cache_size", f"-{CACHE_KIB}", -CACHE_KIB),  # A group's pages must fit, or they are written more than once.
 )  # fmt: skip
-
-_IOERR = sqlite3.SQLITE_IOERR
-_WAITING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_OURS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_MISMATCH)
-
-
-def die(message: str) -> None:
-    """End the process at once, saying why: the default of ``on_fatal``."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"keyturn: {message}\n")
-        sys.stderr.flush()
-    os._exit(FATAL_EXIT)
 
 
 def open_database(
@@ -108,28 +84,17 @@ def open_database(
 
 
 class Database:
-    """An open database. Made by :func:`open_database`; every method may be called from any thread.
-
-    ``commits`` counts the transactions that were committed for items, ``items`` the items in them.
-    """
+    """An open database. Made by :func:`open_database`; every method may be called from any thread."""
 
     def __init__(
         self, path: Path, connection: sqlite3.Connection, *, readonly: bool, on_fatal: Callable[[str], None]
     ) -> None:
         self.path = path
-        self.commits = 0
-        self.items = 0
-        self._connection = connection
+        self.writer = Writer(path, connection, on_fatal=on_fatal, refuses="was opened for reading only" if readonly else None)
         self._readonly = readonly
-        self._on_fatal = on_fatal
-        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
-        self._failed: str | None = None
-        self._checkpointed = connection.total_changes
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write_until_closed, name="keyturn-writer", daemon=True)
-        self._writer.start()
 
     def __enter__(self) -> Database:
         return self
@@ -147,16 +112,12 @@ class Database:
         Raises: KeyturnError ``storage_failed`` if the database is closed or read-only.
         """
         future: Future[T] = Future()
-        with self._gate:
-            if self._closed or self._readonly or self._failed:
-                why = self._failed or ("is closed" if self._closed else "was opened for reading only")
-                raise KeyturnError("storage_failed", f"{self.path}: {why}")
-            self._queue.put((fn, future))
+        self.writer.accept([(fn, future)])
         return future
 
     def write_now(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Like :meth:`write`, and wait for the result. Never call it from inside an item."""
-        if threading.current_thread() is self._writer:
+        if self.writer.here:
             raise RuntimeError("write_now() inside an item would wait for itself")
         return self.write(fn).result()
 
@@ -168,35 +129,46 @@ class Database:
 
         Raises: KeyturnError ``storage_failed``, and whatever ``fn`` raises.
         """
+        with self._reading() as connection:
+            connection.execute("BEGIN")
+            return fn(connection)
+
+    def look(self, statement: str, parameters: Sequence[object]) -> Any:
+        """The first row that one statement finds, or ``None``: a statement is a snapshot by itself.
+
+        Raises: KeyturnError ``storage_failed``.
+        """
+        with self._reading() as connection:
+            return connection.execute(statement, parameters).fetchone()
+
+    def close(self) -> None:
+        """Write what waits, then close. Calling it twice does nothing."""
+        self.writer.close()
+        with self._gate:
+            self._closed = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._readers.get_nowait().close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         try:
             connection = self._readers.get_nowait()
         except queue.Empty:
             connection = self._reader()
         try:
-            connection.execute("BEGIN")
-            return fn(connection)
+            yield connection
         except sqlite3.Error as error:
             raise storage_error(error, self.path) from error
         finally:
-            with contextlib.suppress(sqlite3.Error):
-                connection.rollback()
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.rollback()
             with self._gate:
                 if self._closed:
                     connection.close()
                 else:
                     self._readers.put(connection)
-
-    def close(self) -> None:
-        """Write what waits, then close. Calling it twice does nothing."""
-        with self._gate:
-            closed, self._closed = self._closed, True
-            if not closed:
-                self._queue.put(None)
-        self._writer.join()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._readers.get_nowait().close()
-        self._connection.close()
 
     def _reader(self) -> sqlite3.Connection:
         with self._gate:
@@ -209,172 +181,6 @@ class Database:
             raise storage_error(error, self.path) from error
         connection.row_factory = sqlite3.Row
         return connection
-
-    # --- the writer's thread ---
-
-    def _write_until_closed(self) -> None:
-        self._connection.row_factory = sqlite3.Row
-        last = False
-        while not last:
-            items = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(items) < GROUP and items[-1] is not None:
-                    items.append(self._queue.get_nowait())
-            last = items[-1] is None
-            # A future that was cancelled while it waited drops out here; from now on it cannot be cancelled.
-            group = [item for item in items if item is not None and item[1].set_running_or_notify_cancel()]
-            if self._failed:
-                self._fail(group, KeyturnError("storage_failed", f"{self.path}: {self._failed}"))
-            elif group:
-                self._write_group(group)
-
-    def _write_group(self, group: list[Item]) -> None:
-        """Write ``group`` and answer it.
-
-        1. Begin; 2. run each item in its savepoint; 3. commit; 4. answer; 5. checkpoint now and then.
-        """
-        connection = self._connection
-        committing = False
-        answers: list[tuple[Future[Any], Any, BaseException | None]] = []
-        try:
-            self._begin()
-            for fn, future in group:
-                answers.append((future, *self._run(fn)))
-            committing = True
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if _code(error) == _IOERR and committing:
-                self._die(f"{self.path}: the disk failed while a commit was made durable ({_name(error)})")
-            with contextlib.suppress(sqlite3.Error):
-                connection.rollback()
-            self._fail([item for item in group if not item[1].done()], storage_error(error, self.path))
-            return
-        self.commits += 1
-        self.items += len(group)
-        for future, value, failure in answers:
-            if failure is None:
-                future.set_result(value)
-            else:
-                future.set_exception(failure)
-        if connection.total_changes - self._checkpointed >= CHECKPOINT_ROWS:
-            self._checkpoint()
-
-    def _begin(self) -> None:
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if _code(error) not in _WAITING or time.monotonic() > until:
-                    raise
-            else:
-                return
-
-    def _run(self, fn: Callable[[sqlite3.Connection], Any]) -> tuple[Any, BaseException | None]:
-        """Call one item in its savepoint. Raises: sqlite3.Error if the whole transaction is lost."""
-        connection = self._connection
-        connection.execute("SAVEPOINT item")
-        value, failure = None, None
-        try:
-            value = fn(connection)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is this item's answer and nobody else's
-            failure = error
-        if not connection.in_transaction:
-            # SQLite rolled everything back (a full disk does that), or the item did what it must not.
-            raise failure if isinstance(failure, sqlite3.Error) else sqlite3.ProgrammingError("an item ended its group")
-        if failure is not None:
-            connection.execute("ROLLBACK TO item")
-        connection.execute("RELEASE item")
-        return value, storage_error(failure, self.path) if isinstance(failure, sqlite3.Error) else failure
-
-    def _checkpoint(self) -> None:
-        self._checkpointed = self._connection.total_changes
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as error:
-            if _code(error) == _IOERR:
-                self._die(f"{self.path}: the disk failed while the log was copied ({_name(error)})")
-            # A full disk or a busy file costs nothing: the log holds everything, and the next checkpoint copies it.
-
-    def _die(self, message: str) -> None:
-        with self._gate:
-            self._failed = message
-        self._on_fatal(message)
-
-    @staticmethod
-    def _fail(group: list[Item], error: KeyturnError) -> None:
-        for _, future in group:
-            # One exception object for each: every waiting thread adds its own traceback.
-            future.set_exception(KeyturnError(error.code, error.detail, remedy=error.remedy))
-
-
-class Together:
-    """Writes of one event loop: what is asked for in one turn of the loop is one group for the writer, and one wake-up back.
-
-    A writer that wakes for every item commits each of them alone as long as it is faster than the loop, and the two threads
-    spend their time giving way to each other. Used from inside of one running loop at a time.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._asked: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
-        self._done: collections.deque[tuple[asyncio.Future[Any], Future[Any]]] = collections.deque()
-
-    def write(self, fn: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Like :meth:`Database.write`, with a future to await. Raises nothing; a closed database fails the future."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._asked.append((fn, future))
-        if len(self._asked) == 1:
-            loop.call_soon(self._hand_over)
-        return future
-
-    def _hand_over(self) -> None:
-        asked, self._asked = self._asked, []
-        for fn, future in asked:
-            try:
-                self._database.write(fn).add_done_callback(functools.partial(self._written, future))
-            except KeyturnError as error:
-                future.set_exception(error)
-
-    def _written(self, future: asyncio.Future[Any], written: Future[Any]) -> None:
-        """In the writer's thread."""
-        self._done.append((future, written))
-        if len(self._done) == 1:  # Otherwise the loop was woken already and has not emptied this yet.
-            try:
-                future.get_loop().call_soon_threadsafe(self._deliver)
-            except RuntimeError:  # The loop has ended, and nobody waits any more.
-                self._done.clear()
-
-    def _deliver(self) -> None:
-        while self._done:
-            future, written = self._done.popleft()
-            if future.cancelled():
-                continue
-            failure = written.exception()
-            if failure is None:
-                future.set_result(written.result())
-            else:
-                future.set_exception(failure)
-
-
-def storage_error(error: sqlite3.Error, path: Path) -> KeyturnError:
-    """What an error of SQLite is called here; its text names tables and columns, never their contents."""
-    code = _code(error)
-    if code in _DAMAGED:
-        return KeyturnError("store_damaged", f"{path}: {error}", remedy="Restore the database from a backup.")
-    if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)) or code in _OURS:
-        return KeyturnError("internal", f"{path}: {error}")
-    return KeyturnError("storage_failed", f"{path}: {error}")
-
-
-def _code(error: sqlite3.Error) -> int | None:
-    code = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF  # The rest of an extended code says where, not what.
-
-
-def _name(error: sqlite3.Error) -> str:
-    return getattr(error, "sqlite_errorname", None) or str(error)
 
 
 def _make_file(path: Path) -> None:
@@ -391,8 +197,9 @@ def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
     """A connection in autocommit mode with the settings of this module, each checked after it was made."""
     mode = "ro" if readonly else "rw"
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
-    )
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False,
+        cached_statements=STATEMENTS,
+    )  # fmt: skip
     try:
         for name, value, wanted in _SETTINGS + (() if readonly else _WRITING):
             _set(connection, name, value, wanted)
@@ -410,7 +217,7 @@ def _set(connection: sqlite3.Connection, name: str, value: str, wanted: object) 
             break
         except sqlite3.OperationalError as error:
             # The change to WAL does not wait for other processes by itself.
-            if _code(error) not in _WAITING or time.monotonic() > until:
+            if code_of(error) not in WAITING or time.monotonic() > until:
                 raise
             time.sleep(0.01)
     found = connection.execute(f"PRAGMA {name}").fetchone()

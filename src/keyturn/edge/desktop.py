@@ -4,7 +4,8 @@ Leaves to others: what is said, and when.
 
 - The session's bus is asked through the system's own programs, by full path: nothing in a user's PATH is run.
 - Bodies are plain text. A server that understands markup would take a ``<`` for its beginning, so there is none.
-- Whoever chooses the action is shown more; a small process of its own waits for that, so that the caller need not.
+- Whoever chooses the action is shown more. Some servers tell that only to the connection that notified, so a small process of
+  its own shows the notification and waits, and the caller need not.
 """
 
 from __future__ import annotations
@@ -22,10 +23,19 @@ from keyturn.core.errors import KeyturnError
 
 PROGRAMS = "/usr/bin"
 PATIENCE = 10  # Seconds for a program to answer.
-LISTEN = 3600  # Seconds after which nobody waits for an answer any more: by then another reminder may be due.
+LISTEN = 3600  # Seconds after which nobody waits for a choice any more: by then another reminder may be due.
 _NAME = "org.freedesktop.Notifications"
 _PLACE = ["--session", "--dest", _NAME, "--object-path", "/org/freedesktop/Notifications"]
 _PLAIN = str.maketrans({"&": "+", "<": "‹", ">": "›"})
+
+
+class Notification:
+    """What is shown, made plain. ``replaces`` is the number of the notification in whose place it comes, or 0."""
+
+    def __init__(self, summary: str, body: str, action: str, *, critical: bool, replaces: int = 0) -> None:
+        self.summary, self.body, self.action = (text.translate(_PLAIN).replace("\0", "") for text in (summary, body, action))
+        self.critical = critical
+        self.replaces = replaces
 
 
 class Desktop:
@@ -35,37 +45,90 @@ class Desktop:
         self._environ = dict(environ)
         self._programs = programs
 
-    def notify(
-        self, summary: str, body: str, action: str, *, critical: bool, replaces: int = 0, chosen: Callable[[], object]
-    ) -> int:
-        """Show a notification, and call ``chosen()`` in a process of its own if the person chooses ``action``.
+    def notify(self, shown: Notification, chosen: Callable[[], object]) -> int:
+        """Show it and return its number; ``chosen()`` runs in a process of its own if the person chooses the action.
 
-        ``replaces`` is the number of the one before, or 0. The result is its number; 0 if nobody knows it.
         Raises: KeyturnError ``desktop_unreachable``.
         """
-        summary, body, action = (text.translate(_PLAIN) for text in (summary, body, action))
-        gdbus, notify_send = (os.path.join(self._programs, name) for name in ("gdbus", "notify-send"))
-        if os.path.exists(gdbus):
-            said = self._run([
-                gdbus, "call", *_PLACE, "--method", f"{_NAME}.Notify", _quoted("Keyturn"), str(replaces),
-                _quoted("dialog-information"), _quoted(summary), _quoted(body),
-                f"['default', {_quoted(action)}, 'show', {_quoted(action)}]",
-                f"{{'urgency': <byte {2 if critical else 1}>}}", "-1",
-            ])  # fmt: skip
-            found = re.search(r"uint32 (\d+)", said)
-            number = int(found[1]) if found else 0
-            if number:
-                _in_background(lambda: self._wait_for(gdbus, number) and chosen())
-            return number
-        if os.path.exists(notify_send):
-            urgency = "critical" if critical else "normal"
-            self._run([notify_send, "--app-name=Keyturn", f"--urgency={urgency}", "--", summary, body])
-            return 0
-        raise KeyturnError("desktop_unreachable", f"neither {gdbus} nor {notify_send} is on this computer")
+        reading, writing = os.pipe()
+        _in_background(lambda: self._show(shown, writing) and chosen())
+        os.close(writing)
+        try:
+            said = _line(reading, time.monotonic() + PATIENCE)
+        finally:
+            os.close(reading)
+        if said is None or not said.strip().isdigit():
+            raise KeyturnError("desktop_unreachable", (said or f"nothing answered within {PATIENCE} seconds").strip()[:300])
+        return int(said)
 
     def show(self, path: str) -> None:
         """Open a file with the program that the person has chosen for such files. Raises: KeyturnError."""
         self._run([os.path.join(self._programs, "xdg-open"), path])
+
+    def _show(self, shown: Notification, writing: int) -> bool:
+        """Show it, write its number (or what is wrong) to a pipe, and say whether the person chose the action."""
+        notify_send, gdbus = (os.path.join(self._programs, name) for name in ("notify-send", "gdbus"))
+        try:
+            if os.path.exists(notify_send):
+                return self._by_notify_send(notify_send, shown, writing)
+            if os.path.exists(gdbus):
+                return self._by_gdbus(gdbus, shown, writing)
+            os.write(writing, f"neither {notify_send} nor {gdbus} is on this computer\n".encode())
+        except (KeyturnError, OSError) as error:
+            os.write(writing, f"{error}\n".encode())
+        return False
+
+    def _by_notify_send(self, program: str, shown: Notification, writing: int) -> bool:
+        if sys.platform == "win32":
+            return False  # Nothing gets here: there is no process to wait in.
+        command = [
+            program, "--app-name=Keyturn", f"--urgency={'critical' if shown.critical else 'normal'}", "--print-id",
+            *([f"--replace-id={shown.replaces}"] if shown.replaces else []),
+            f"--action=default={shown.action}", f"--action=show={shown.action}", "--", shown.summary, shown.body,
+        ]  # fmt: skip
+        # On a pipe it would keep its number to itself until it ends, so it writes to a terminal of its own.
+        ours, its = os.openpty()
+        with self._started(command, its) as process:
+            os.close(its)
+            try:
+                end, said = time.monotonic() + PATIENCE, f"{program} says nothing\n"
+                while (line := _line(ours, end)) is not None and not line.strip().strip("0").isdigit():
+                    # A fault (and number 0), or that this server knows no actions: then its number follows.
+                    said = said if line.strip() == "0" else line
+                os.write(writing, (line or said).encode())
+                os.close(writing)
+                choice = _line(ours, time.monotonic() + LISTEN)  # Its end, without a word: it was closed.
+            finally:
+                process.kill()
+        return choice is not None and choice.strip() in ("default", "show")
+
+    def _by_gdbus(self, program: str, shown: Notification, writing: int) -> bool:
+        action = _quoted(shown.action)
+        said = self._run([
+            program, "call", *_PLACE, "--method", f"{_NAME}.Notify", _quoted("Keyturn"), str(shown.replaces),
+            _quoted("dialog-information"), _quoted(shown.summary), _quoted(shown.body),
+            f"['default', {action}, 'show', {action}]", f"{{'urgency': <byte {2 if shown.critical else 1}>}}",
+            "int32 -1",  # A bare -1 would be an option.
+        ])  # fmt: skip
+        found = re.search(r"uint32 (\d+)", said)
+        os.write(writing, f"{found[1] if found else said}\n".encode())
+        os.close(writing)
+        end = time.monotonic() + LISTEN
+        with self._started([program, "monitor", *_PLACE]) as monitor:
+            assert monitor.stdout is not None
+            try:
+                while found and (line := _line(monitor.stdout.fileno(), end)) is not None:
+                    about = re.search(r"\.(ActionInvoked|NotificationClosed) \(uint32 (\d+)", line)
+                    if about and about[2] == found[1]:
+                        return about[1] == "ActionInvoked"
+            finally:
+                monitor.kill()
+        return False
+
+    def _started(self, command: Sequence[str], out: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command, env=self._environ, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, bufsize=0
+        )
 
     def _run(self, command: Sequence[str]) -> str:
         try:
@@ -79,29 +142,16 @@ class Desktop:
             raise KeyturnError("desktop_unreachable", f"{os.path.basename(command[0])}: {said or done.returncode}"[:300])
         return done.stdout.decode("utf-8", "replace")
 
-    def _wait_for(self, gdbus: str, number: int) -> bool:
-        """Whether the person chose the action before the notification went, or nobody waited any more."""
-        end = time.monotonic() + LISTEN
-        with subprocess.Popen(
-            [gdbus, "monitor", *_PLACE], env=self._environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
-        ) as monitor:
-            assert monitor.stdout is not None
-            try:
-                while (line := _line(monitor.stdout.fileno(), end)) is not None:
-                    about = re.search(r"\.(ActionInvoked|NotificationClosed) \(uint32 (\d+)", line)
-                    if about and int(about[2]) == number:
-                        return about[1] == "ActionInvoked"
-            finally:
-                monitor.kill()
-        return False
-
 
 def _line(descriptor: int, end: float) -> str | None:
-    """The next line of a pipe, or ``None`` at its end or once ``end`` (monotonic) has passed."""
+    """The next line of a pipe or terminal, or ``None`` at its end or once ``end`` (monotonic) has passed."""
     data = b""
     while not data.endswith(b"\n"):
         ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
-        byte = os.read(descriptor, 1) if ready else b""
+        try:
+            byte = os.read(descriptor, 1) if ready else b""
+        except OSError:
+            byte = b""  # The end of a terminal is EIO.
         if not byte:
             return None
         data += byte
@@ -111,7 +161,7 @@ def _line(descriptor: int, end: float) -> str | None:
 def _in_background(action: Callable[[], object]) -> None:
     """Run ``action()`` in a process that nobody waits for (fork twice, so that init takes it), without our streams."""
     if sys.platform == "win32":
-        return
+        raise KeyturnError("desktop_unreachable", "Windows has no notifications of this kind")
     child = os.fork()
     if child:
         os.waitpid(child, 0)
@@ -129,4 +179,4 @@ def _in_background(action: Callable[[], object]) -> None:
 
 def _quoted(text: str) -> str:
     """A text in GVariant's notation, whose double-quoted form reads JSON's escapes."""
-    return json.dumps(text.replace("\0", ""), ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False)

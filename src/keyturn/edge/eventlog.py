@@ -158,9 +158,10 @@ def _field(name: str, text: str) -> bytes:
 def _datagram(path: str, data: bytes) -> None:
     import socket  # Only where an event is written: a program that asks for its license needs no sockets.
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.setblocking(False)  # A journal that takes nothing must not hold up a logon.
-        sender.sendto(data, path)
+    if sys.platform != "win32":  # There the Application log takes them.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)  # A journal that takes nothing must not hold up a logon.
+            sender.sendto(data, path)
 
 
 def _quoted(text: str) -> str:

@@ -74,10 +74,9 @@ class Limits:
         self._app = app
         self._routes = routes
         self._usual = (max_body, frozenset(content_types))
+        self._fixed = {(r.method, r.path): (r.max_body, frozenset(r.content_types)) for r in routes if "{" not in r.path}
         self._bodies = [
-            (r.method, compile_path(r.path)[0], (r.max_body, frozenset(r.content_types)))
-            for r in routes
-            if (r.max_body, frozenset(r.content_types)) != self._usual
+            (r.method, compile_path(r.path)[0], (r.max_body, frozenset(r.content_types))) for r in routes if "{" in r.path
         ]
         self._body_timeout = body_timeout
         self._max_requests = max_requests
@@ -157,6 +156,8 @@ class Limits:
         return ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set()) | ({"OPTIONS"} if found else set())))
 
     def _bounds(self, method: str, path: str) -> tuple[int, frozenset[str]]:
+        if (method, path) in self._fixed:
+            return self._fixed[method, path]
         for wanted, pattern, bounds in self._bodies:
             if wanted == method and pattern.match(path):
                 return bounds

@@ -11,7 +11,11 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator
+
+if sys.platform != "linux":  # Signals, descriptors and credentials as Linux has them.
+    raise ImportError("the agent is there on Linux only")
 
 _GROUPS = 0x10 | 0x100  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR (linux/rtnetlink.h)
 _NEW_ADDRESS, _DELETED_ADDRESS = 20, 21

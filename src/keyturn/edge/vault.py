@@ -108,7 +108,7 @@ class Shelf:
         """The very bytes that a verdict rests on: while they are the same, so is what they prove."""
         names = ("product.json", "key.json", "installation.json", "installation.key", "license.json", "release.json")
         found: list[bytes | None] = []
-        for path in (*map(self._place, names), *self._record_paths()):
+        for path in (*map(self._place, names), *self._record_paths(), *self._revocation_paths()):
             try:
                 found.append(files.read(path, MAX_DOCUMENT))
             except KeyturnError as error:
@@ -195,7 +195,8 @@ class Shelf:
             return None
         request, vector, salt = _baseline(value)
         proof = None if value.get("proof") is None else Inclusion.read(value["proof"])
-        return Held(str(value.get("certificate")), request, vector, salt, proof)
+        host = None if value.get("host") is None else str(value["host"])
+        return Held(str(value.get("certificate")), request, vector, salt, proof, host)
 
     def via(self) -> str | None:
         """How the stored certificate came: ``online`` or ``file``."""
@@ -212,6 +213,8 @@ class Shelf:
         value = {"certificate": held.certificate, "via": via, **_with_baseline(held.request, dict(held.vector), held.salt)}
         if renew_after is not None:
             value["renew_after"] = renew_after
+        if held.host is not None:
+            value["host"] = held.host
         if held.proof is not None:
             value["proof"] = held.proof.as_json()
         files.write_json(self._place("license.json"), value)
@@ -229,17 +232,32 @@ class Shelf:
     def remove_release(self) -> None:
         files.remove(self._place("release.json"))
 
+    def revocations(self) -> list[str]:
+        """The revocation list and its mirror, as they are; either may be missing, unreadable or changed."""
+        return self._copies(self._revocation_paths())
+
+    def keep_revocations(self, token: str) -> None:
+        for path in self._revocation_paths():
+            files.write(path, token.encode())
+
     def records(self) -> list[str]:
         """The local record and its mirror, as they are; either may be missing, unreadable or changed."""
-        found = []
-        for path in self._record_paths():
-            with suppress(KeyturnError):
-                found.append(files.read(path, 65_536))
-        return [data.decode("utf-8", "replace") for data in found if data is not None]
+        return self._copies(self._record_paths())
 
     def keep_record(self, token: str) -> None:
         for path in self._record_paths():
             files.write(path, token.encode())
+
+    @staticmethod
+    def _copies(paths: tuple[str, str]) -> list[str]:
+        found = []
+        for path in paths:
+            with suppress(KeyturnError):
+                found.append(files.read(path, MAX_DOCUMENT))
+        return [data.decode("utf-8", "replace") for data in found if data is not None]
+
+    def _revocation_paths(self) -> tuple[str, str]:
+        return self._place("revocations.jws"), os.path.join(self.vault.home, "mirror", f"{self.name}.revocations.jws")
 
     def _record_paths(self) -> tuple[str, str]:
         return self._place("record.jws"), os.path.join(self.vault.home, "mirror", f"{self.name}.jws")
@@ -279,6 +297,7 @@ class Shelf:
         for name in ("key.secret", "installation.key"):
             files.remove(self._place(name))
         files.remove(self._record_paths()[1])
+        files.remove(self._revocation_paths()[1])
         gone = os.path.join(os.path.dirname(self.path), f".{self.name}.removed")
         try:
             shutil.rmtree(gone, ignore_errors=True)

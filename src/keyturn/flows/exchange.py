@@ -7,14 +7,18 @@ Leaves to others: what is sent and whether somebody agreed to it (``client``), s
 - A problem document is the service's own "no" and becomes :class:`Refused`; anything else unexpected raises.
 - The organization's policy is asked before each step: whether this way is open, which names may be contacted, through which
   proxy, and what the probe is for.
+- A link that is paid by use, or would have to be dialled, is asked for first, of the system and instead of the probe: nothing
+  is sent and nothing is opened unless the policy allows it.
 - The same bytes may be sent again: the service answers the same request with the same answer.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from keyturn.core import schedule
 from keyturn.core.documents import ProductFile
 from keyturn.core.errors import EXIT_FORBIDDEN, EXIT_REFUSED, KeyturnError, Refused
 from keyturn.core.policy import Policy
@@ -46,22 +50,26 @@ class Line:
         self._recorder = recorder
         self._transport = Transport(ca_pem=product.ca, ca_bundle=ca_bundle, environ=environ, recorder=recorder)
         self._probed = False
+        self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> Line:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._transport.close()
+        self._opened.close()
 
     def probe(self) -> None:
         """Ask once, over plain HTTP and without saying who asks, whether the service is there.
 
-        Raises: KeyturnError ``service_unready`` if it says it is not ready, ``policy_forbids``, and ``service_unreachable``
-        for silence where the policy wants an answer.
+        Raises: KeyturnError ``service_unready`` if it says it is not ready, ``policy_forbids``, ``link_down``, ``link_metered``,
+        and ``service_unreachable`` for silence where the policy wants an answer.
         """
         self._policy.demand("online")
         self._demand_name(self.product.service_url, "https")
-        if self._probed or self.product.probe_url is None or self._policy.probe == "none":
+        if self._probed or not self._link():
+            return
+        if self.product.probe_url is None or self._policy.probe == "none":
             return
         self._demand_name(self.product.probe_url, "http")
         self._say(f"Probing {self.product.probe_url} (carries nothing)")
@@ -82,6 +90,11 @@ class Line:
         """
         self.probe()
         self._transport.get_json(f"{self.product.service_url}/.well-known/keyturn")
+
+    def revocations(self) -> dict[str, object]:
+        """Ask for the product's revocation list; nothing about this computer is said. Raises: KeyturnError as :meth:`send`."""
+        self.probe()
+        return self._transport.get_json(f"{self.product.service_url}/v1/products/{self.product.name.slug}/revocations")
 
     def send(self, document: str, *, ask: bool = False) -> dict[str, Any] | Refused:
         """Send one signed document and return the service's answer or its "no".
@@ -111,6 +124,27 @@ class Line:
             )
         return reply.json()
 
+    def _link(self) -> bool:
+        """Whether the link is one on which the probe is asked: not one that costs, on which the system was asked instead.
+
+        What the policy allows to be dialled is dialled, once, until the line is closed. Raises: KeyturnError ``link_down``,
+        ``link_metered``.
+        """
+        if Target.parse(self.product.service_url, "https").host in _LOOPBACK:
+            return True
+        from keyturn.edge import links
+
+        kind, words = links.look(self._environ)
+        code = schedule.link_refusal(kind, metered=self._policy.metered, dial=self._policy.dial)
+        if code is not None:
+            line = self._policy.line("metered" if code == "link_metered" else "dial")
+            raise KeyturnError(code, f"{words}{f' ({line})' if line else ''}; nothing was opened and nothing was sent")
+        self._probed = kind in ("metered", "on_demand")
+        if kind == "on_demand":
+            self._say("Opening a connection, as the organization's policy allows")
+            self._opened.enter_context(links.dial(self._environ))
+        return not self._probed
+
     def _demand_name(self, url: str, scheme: str) -> None:
         target = Target.parse(url, scheme)
         self._policy.demand_name(target.host, target.port)
@@ -124,4 +158,5 @@ def proxied(environ: Mapping[str, str], policy: Policy) -> Mapping[str, str]:
     return {**kept, "http_proxy": policy.proxy, "https_proxy": policy.proxy}
 
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

@@ -27,12 +27,14 @@ from keyturn.core.model import DAY, Channel, ProductName
 from keyturn.core.terms import Terms
 from keyturn.edge import sodium
 from keyturn.edge.database import Database
-from keyturn.service import catalog, seats
+from keyturn.edge.writer import Alike
+from keyturn.service import catalog, recording, revoking, seats
 from keyturn.service.home import ServiceHome
 from keyturn.service.ids import Ids
+from keyturn.service.recording import Asked
 from keyturn.service.sealing import Sealer
 from keyturn.service.seats import Intent, Issuer
-from keyturn.service.signing import IssuingSigner, Sheet
+from keyturn.service.signing import IssuingSigner, Listing, Sheet
 
 F = TypeVar("F")
 MAX_REQUEST = 16_384  # Bytes of one document (design: commands).
@@ -57,6 +59,15 @@ class Returned(NamedTuple):
     terms: Terms
 
 
+class _Chosen(NamedTuple):
+    """Who signs, and for which moment and which state of the home that was found out."""
+
+    at: int
+    chain: object
+    signers: object
+    issuer: Issuer
+
+
 class ActivationService:
     """The service over one opened home and database."""
 
@@ -68,6 +79,7 @@ class ActivationService:
         self.clock = clock
         self.ids = Ids(chance)
         self._looked = 0
+        self._chosen: dict[bool, _Chosen] = {}
         self._signed: collections.deque[tuple[bytes, int, str, str]] = collections.deque()
         self.sealer = Sealer(home.pepper())
         # Somebody else's key is opened in the same time as nobody's: against this one.
@@ -118,20 +130,21 @@ class ActivationService:
         if isinstance(proven, Returned):
             token, release, thumbprint, terms = proven
             return write(lambda db: seats.release(db, token, release, thumbprint, terms, self.ids, now))
-        asked = proven
-        issuer = self.issuer(test=asked.request.product.test)
-        return write(
-            lambda db: seats.record(db, asked.token, asked.request, asked.thumbprint, asked.terms, issuer, self.ids, now)
-        )
+        issuer = self.issuer(test=proven.request.product.test)
+        return write(Alike(recording.record, Asked(*proven, issuer, self.ids, now)))
 
     def issuer(self, *, test: bool) -> Issuer:
         """Who signs now, by what is on the disk now. Raises: KeyturnError ``trust_invalid`` without an issuing key in force."""
-        now = self.clock()
+        now, home = self.clock(), self.home
         if now != self._looked:  # At most once a second: a replaced key must not go on signing until somebody restarts this.
             self._looked = now
-            self.home.refresh()
-        key, _ = self.home.signer(trust.role_for(test), now)
-        return Issuer(self.home.settings.publisher, key.kid, self.home.chain.floor, self.home.chain.revoked)
+            home.refresh()
+        chosen = self._chosen.get(test)
+        if chosen is None or chosen.at != now or chosen.chain is not home.chain or chosen.signers is not home.signers:
+            key, _ = home.signer(trust.role_for(test), now)
+            issuer = Issuer(home.settings.publisher, key.kid, home.chain.floor, home.chain.revoked)
+            chosen = self._chosen[test] = _Chosen(now, home.chain, home.signers, issuer)
+        return chosen.issuer
 
     def answer(self, proven: Proven | Returned, outcome: Intent | int, write: Callable[..., object]) -> dict[str, Any]:
         """The answer to a recorded decision: the certificate, and what travels beside it. ``write`` as in :meth:`record`."""
@@ -221,7 +234,7 @@ class ActivationService:
         now = self.clock()
         tests = {kid: self.home.chain.key(kid).role == trust.ROLE_TEST for kid in {intent.kid for intent in intents}}
         issuers = {kid: self.issuer(test=test) for kid, test in tests.items()}
-        return write(lambda db: [seats.reissue(db, intent, issuers[intent.kid], now) for intent in intents])
+        return write(lambda db: [recording.reissue(db, intent, issuers[intent.kid], now) for intent in intents])
 
     def ask(self, token: str) -> dict[str, Any] | Refused:
         """What a request would get, without taking a seat. Raises as :meth:`prove`."""
@@ -234,14 +247,14 @@ class ActivationService:
         new = self.ids.uuid7(now)
 
         def look(db: Connection) -> dict[str, Any] | Refused:
-            decision = seats.consider(db, proven.request, proven.thumbprint, proven.terms, new_activation=new, now=now)
+            decision, around = seats.consider(
+                db, proven.request, proven.thumbprint, proven.terms, new_activation=new, now=now
+            )
             if isinstance(decision, Refused):
                 return decision
-            row = seats.find_key(db, str(proven.request.product), proven.request.serial)
-            assert row is not None
             return {
-                "v": 1, "how": decision.how, "evidence": decision.evidence, "seats_used": row["seats_used"],
-                "seats_limit": row["seat_limit"], "server_time": now,
+                "v": 1, "how": decision.how, "evidence": decision.evidence, "seats_used": around.used,
+                "seats_limit": around.limit, "server_time": now,
             }  # fmt: skip
 
         return self.database.read(look)
@@ -271,6 +284,13 @@ class ActivationService:
             "product": signer.sign(Sheet(key.kid, jws.dumps(product.claims()))).token,
         }
 
+    def revocations(self, slug: str) -> dict[str, Any]:
+        """The revocation list of a product, and the trust bundles that its signer is in. Raises: KeyturnError ``not_found``."""
+        number = self.database.read(lambda db: revoking.number(db, slug))
+        now = self.clock()
+        signed = self._list_of_the_day(slug, number, now // DAY, self.home.chain.newest.number)
+        return {"v": 1, "number": number, "revocations": signed, "bundles": list(self.home.chain.texts), "server_time": now}
+
     def directory(self) -> dict[str, Any]:
         """``GET /.well-known/keyturn``: every other address, and the trust bundles."""
         url = self.home.settings.url
@@ -289,8 +309,17 @@ class ActivationService:
         """Signed once a day, and anew under each bundle: the one before may be signed by the key that this one revokes."""
         return str(self.product_file(slug)["product"])
 
+    @functools.lru_cache(maxsize=64)  # noqa: B019 (a service lives as long as its process)
+    def _list_of_the_day(self, slug: str, _number: int, _day: int, _bundle: int) -> str:
+        """Signed once for each number, and anew each day and under each bundle, as a product file beside an answer is."""
+        now = self.clock()
+        name = ProductName.parse(self.database.read(lambda db: catalog.find_product(db, slug))["name"])
+        content = self.database.read(lambda db: revoking.listed(db, name, now))
+        key, signer = self.home.signer(trust.role_for(name.test), now)
+        return signer.sign(Listing(key.kid, jws.dumps(content.claims()))).token
+
     def _look_up(self, product: ProductName, serial: int) -> tuple[Terms | None, int | None, bytes]:
-        terms, found, sealed = self.database.read(lambda db: seats.look_up(db, str(product), serial, self._nobody))
+        terms, found, sealed = seats.look_up(self.database, str(product), serial, self._nobody)
         return None if terms is None else _terms(terms), found, sealed
 
     def _keep_signatures(self, db: Connection) -> None:

@@ -18,10 +18,10 @@ from starlette.types import ASGIApp
 
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.model import DAY, Channel, product_id
-from keyturn.edge.database import Together
 from keyturn.edge.limits import Limits
 from keyturn.edge.metrics import MEDIA_TYPE, Metrics
 from keyturn.edge.serverlog import Log
+from keyturn.edge.together import Together
 from keyturn.edge.web import JSON, NOTES, PUBLIC, Route, application, health, json_response
 from keyturn.service import admin, alarms, docpage, openapi, rotation
 from keyturn.service.activation import ActivationService, Proven, Returned
@@ -32,6 +32,8 @@ from keyturn.service.seats import Intent
 from keyturn.service.shedding import Shedding, admission
 
 __all__ = ["Log", "build", "routes"]
+
+_CHANNELS = frozenset(channel.value for channel in Channel)
 
 
 def routes(
@@ -68,6 +70,9 @@ def routes(
         answer = service.ask(token)
         return answer if isinstance(answer, Refused) else json_response(answer)
 
+    async def revocations(request: Request) -> Response:
+        return json_response(await asyncio.to_thread(service.revocations, request.path_params["slug"]))
+
     async def figures(_request: Request) -> Response:
         return Response(metrics.render(_gauges(service, certificate)), media_type=MEDIA_TYPE)
 
@@ -75,6 +80,7 @@ def routes(
         Route("/.well-known/keyturn", "GET", directory, PUBLIC),
         Route("/v1/exchange", "POST", exchange, PUBLIC),
         Route("/v1/ask", "POST", ask, PUBLIC),
+        Route("/v1/products/{slug}/revocations", "GET", revocations, PUBLIC),
         *_description(service),
         *admin.routes(service, gate),
         Route("/metrics", "GET", figures, "metrics.read"),
@@ -162,8 +168,10 @@ def _gauges(service: ActivationService, certificate: str | None = None) -> Mappi
 
 def _proven_id(proven: Proven) -> str:
     """The product ID of a proven key, made anew: what a request says beside its serial is the sender's text."""
-    said = {product_id(proven.request.product.slug, channel, proven.request.serial) for channel in Channel}
-    return proven.request.product_id if proven.request.product_id in said else f"serial-{proven.request.serial:09d}"
+    said, serial = proven.request.product_id, proven.request.serial
+    word = said[:-10].rpartition("-")[2]  # Before the serial with its dash.
+    true = word in _CHANNELS and said == product_id(proven.request.product.slug, Channel(word), serial)
+    return said if true else f"serial-{serial:09d}"
 
 
 def _token(body: bytes) -> str:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlite3 import Connection, Row
 from typing import Any, NamedTuple
 
-from keyturn.core import productkey
+from keyturn.core import productkey, revocations
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import Channel, ProductName, product_id
 from keyturn.core.terms import Terms
 from keyturn.edge.database import Database
-from keyturn.service import seats
+from keyturn.service import revoking, seats
 from keyturn.service.ids import Ids
 from keyturn.service.sealing import Sealer
 
@@ -260,7 +260,10 @@ def _key(row: Row) -> dict[str, Any]:
 
 
 def set_key(db: Connection, serial: int, changes: Mapping[str, Any], ids: Ids, now: int, actor: str = "staff") -> None:
-    """Change blocked, seat_limit or note. A limit below the seats in use is refused: nobody loses a seat."""
+    """Change blocked, seat_limit or note. A limit below the seats in use is refused: nobody loses a seat.
+
+    ``withdraw`` with a block puts the whole key on the revocation list; taking the block back takes it off.
+    """
     before = key(db, serial)
     limit = changes.get("seat_limit", before["limit"])
     if limit < before["used"]:
@@ -271,6 +274,8 @@ def set_key(db: Connection, serial: int, changes: Mapping[str, Any], ids: Ids, n
         "UPDATE product_key SET blocked = ?, seat_limit = ?, note = ? WHERE serial = ?",
         (changes.get("blocked", before["blocked"]), limit, changes.get("note", before["note"]), serial),
     )
+    if changes.get("withdraw") or changes.get("blocked") is False:
+        revoking.change(db, serial, None, revocations.KEY_BLOCKED if changes["blocked"] else revoking.RESTORED, now)
     seats.write_audit(db, ids, now, actor, "key.changed", str(serial), dict(changes))
 
 
@@ -302,12 +307,21 @@ def _activation(row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reclaim(db: Connection, identifier: str, ids: Ids, now: int, actor: str = "staff") -> dict[str, Any]:
-    """End an activation by decision of staff; its computer learns of it when it asks again."""
+def reclaim(
+    db: Connection, identifier: str, ids: Ids, now: int, actor: str = "staff", *, withdraw: bool = False
+) -> dict[str, Any]:
+    """End an activation by decision of staff; its computer learns of it when it asks again.
+
+    ``withdraw`` puts it on the revocation list too: then its certificate counts only for a grace, wherever the list comes.
+    """
     found = activation(db, identifier)
-    if not seats.end_activation(db, found["serial"], identifier, "reclaimed", now):
+    ended = seats.end_activation(db, found["serial"], identifier, "reclaimed", now)
+    if not ended and not (withdraw and found["ended_by"] == "reclaimed"):
         raise KeyturnError("not_found", f"activation {identifier} has ended already")
-    seats.write_audit(db, ids, now, actor, "activation.reclaimed", str(found["serial"]), {"activation": identifier})
+    if withdraw:
+        revoking.change(db, found["serial"], identifier, revocations.RECLAIMED, now)
+    told = {"activation": identifier, "withdrawn": withdraw}
+    seats.write_audit(db, ids, now, actor, "activation.reclaimed", str(found["serial"]), told)
     return activation(db, identifier)
 
 

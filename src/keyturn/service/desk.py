@@ -68,10 +68,10 @@ class Desk(Protocol):
     ) -> Item: ...
     def key(self, serial: int) -> Item: ...
     def change_key(self, serial: int, changes: Mapping[str, Any]) -> Item: ...
-    def block_key(self, serial: int, blocked: bool) -> Item: ...
+    def block_key(self, serial: int, blocked: bool, *, withdraw: bool = False) -> Item: ...
     def activations(self, *, serial: int | None = None, after: str | None = None, limit: int = PAGE) -> Item: ...
     def activation(self, identifier: str) -> Item: ...
-    def reclaim(self, identifier: str) -> Item: ...
+    def reclaim(self, identifier: str, *, withdraw: bool = False) -> Item: ...
     def find(self, text: str) -> Item: ...
 
 
@@ -215,8 +215,8 @@ class LocalDesk:
         renamed = {"seat_limit" if name == "limit" else name: value for name, value in _something(changes).items()}
         return self._change_key(serial, renamed)
 
-    def block_key(self, serial: int, blocked: bool) -> Item:
-        return self._change_key(serial, {"blocked": blocked})
+    def block_key(self, serial: int, blocked: bool, *, withdraw: bool = False) -> Item:
+        return self._change_key(serial, {"blocked": blocked, **({"withdraw": True} if withdraw else {})})
 
     def _change_key(self, serial: int, changes: Mapping[str, Any]) -> Item:
         def change(db: Connection) -> Item:
@@ -233,9 +233,11 @@ class LocalDesk:
     def activation(self, identifier: str) -> Item:
         return dated(self._read(lambda db: catalog.activation(db, identifier)))
 
-    def reclaim(self, identifier: str) -> Item:
+    def reclaim(self, identifier: str, *, withdraw: bool = False) -> Item:
         return self._write(
-            lambda db: dated(catalog.reclaim(db, identifier, self._service.ids, self._now(), self._actor))
+            lambda db: dated(
+                catalog.reclaim(db, identifier, self._service.ids, self._now(), self._actor, withdraw=withdraw)
+            )
         )
 
     def find(self, text: str) -> Item:

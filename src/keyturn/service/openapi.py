@@ -48,6 +48,8 @@ PUBLIC = (
            (shapes.RequestClaims, shapes.ReleaseClaims)),
     Public("POST", "/v1/ask", "ask", "What a request would get; takes no seat", (shapes.Considered,),
            "A request: one compact JWS.", (shapes.RequestClaims,)),
+    Public("GET", "/v1/products/{slug}/revocations", "revocations", "The product's signed revocation list",
+           (shapes.RevocationList,)),
     Public("GET", "/healthz", "healthz", "Whether the process answers", (shapes.Health,)),
     Public("GET", "/readyz", "readyz", "Whether the service can do its work", (shapes.Health,)),
 )  # fmt: skip
@@ -98,6 +100,9 @@ def _public(public: Public) -> dict[str, Any]:
             **_problems(),
         },
     }  # fmt: skip
+    if "{slug}" in public.path:
+        schema = {"type": "string", "pattern": "^[a-z][a-z0-9-]{0,39}$"}
+        found["parameters"] = [{"name": "slug", "in": "path", "required": True, "schema": schema}]
     if public.document is not None:
         # `binary` is for generators of clients: the body is these bytes, and no JSON text.
         content = {JOSE: {"schema": {"type": "string", "format": "binary", "pattern": r"^[\w-]+\.[\w-]+\.[\w-]+$"}}}

@@ -96,8 +96,8 @@ class RemoteDesk:
     def change_key(self, serial: int, changes: Mapping[str, Any]) -> Item:
         return self._call("PATCH", "keys", str(serial), body=changes)
 
-    def block_key(self, serial: int, blocked: bool) -> Item:
-        return self._post("keys", str(serial), "block" if blocked else "unblock")
+    def block_key(self, serial: int, blocked: bool, *, withdraw: bool = False) -> Item:
+        return self._post("keys", str(serial), "block" if blocked else "unblock", query="?withdraw=1" if withdraw else "")
 
     def activations(self, *, serial: int | None = None, after: str | None = None, limit: int = PAGE) -> Item:
         return self._get("activations", serial=serial, after=after, limit=limit)
@@ -105,8 +105,8 @@ class RemoteDesk:
     def activation(self, identifier: str) -> Item:
         return self._get("activations", identifier)
 
-    def reclaim(self, identifier: str) -> Item:
-        return self._post("activations", identifier, "reclaim")
+    def reclaim(self, identifier: str, *, withdraw: bool = False) -> Item:
+        return self._post("activations", identifier, "reclaim", query="?withdraw=1" if withdraw else "")
 
     def find(self, text: str) -> Item:
         return self._post("find", body={"text": text})
@@ -115,8 +115,8 @@ class RemoteDesk:
         wanted = urlencode({name: value for name, value in query.items() if value is not None})
         return self._call("GET", *path, query=f"?{wanted}" if wanted else "")
 
-    def _post(self, *path: str, body: Mapping[str, Any] | None = None) -> Item:
-        return self._call("POST", *path, body=body)
+    def _post(self, *path: str, body: Mapping[str, Any] | None = None, query: str = "") -> Item:
+        return self._call("POST", *path, body=body, query=query)
 
     def _call(self, method: str, *path: str, body: Mapping[str, Any] | None = None, query: str = "") -> Item:
         """One request. Raises: KeyturnError as the service says, or as ``Transport.call``."""

@@ -1,17 +1,20 @@
-"""The rows of seats: looking them up, recording what was decided, giving them back.
+"""The rows of seats: looking them up, giving them back, and the decisions that were recorded.
 
-Every function runs inside one of the writer's savepoints (``edge.database``): it returns and is kept, or raises and
-leaves nothing. The rules themselves are in ``core.issuance``.
+Functions that write run inside one of the writer's savepoints (``edge.writer``): they return and are kept, or raise and
+leave nothing. The rules themselves are in ``core.issuance``; decisions are written down in ``recording``.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from sqlite3 import Connection, Row
 from typing import Any, NamedTuple
 
-from keyturn.core import issuance, jws
+import msgspec
+
+from keyturn.core import issuance
 from keyturn.core.documents import Release, Request
 from keyturn.core.errors import Refused
 from keyturn.core.hardware import Seat
@@ -20,11 +23,12 @@ from keyturn.core.jws import Kind
 from keyturn.core.model import Channel
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Floor
+from keyturn.edge.database import Database
 from keyturn.service.ids import Ids
 
 
 class Intent(NamedTuple):
-    """A recorded decision: made here, from rows that were written. ``signature`` is made after the record is durable."""
+    """A recorded decision. ``signature`` is made after the record is durable."""
 
     serial: int
     request: str
@@ -60,155 +64,102 @@ def find_key(db: Connection, product: str, serial: int) -> Row | None:
     return row
 
 
-def look_up(db: Connection, product: str, serial: int, nobody: bytes) -> tuple[str | None, int | None, bytes]:
+def look_up(database: Database, product: str, serial: int, nobody: bytes) -> tuple[str | None, int | None, bytes]:
     """What a request is proven against: the product's terms (JSON), the key's serial and its sealed part.
 
     For a product that is not there the terms are ``None``; for a key that is not there the serial is ``None`` and the sealed
     part ``nobody``, by the same steps.
     """
-    row = db.execute(
+    row = database.look(
         "SELECT p.terms, k.serial, coalesce(k.sealed, ?) FROM product p"
         " LEFT JOIN product_key k ON k.serial = ? AND k.product = p.slug WHERE p.name = ?",
         (nobody, serial, product),
-    ).fetchone()
+    )
     return (None, None, nobody) if row is None else tuple(row)
 
 
-def key_of(row: Row) -> Key:
-    return Key(
-        row["serial"], Channel(row["channel"]), row["edition"], tuple(json.loads(row["features"])), bool(row["blocked"]),
-        row["term_days"], row["until"],
+class Held(NamedTuple):
+    """A taken seat: its hardware, its number, and the strength of its evidence."""
+
+    seat: Seat
+    number: int
+    evidence: str
+
+
+class Around(NamedTuple):
+    """What a request finds: its key with the counts, the seats that own one of its pairs, and its installation's own.
+
+    Without a key it finds nothing. ``held`` are the seats by activation, ``owners`` and ``own`` name some of them, ``moves`` are
+    the times at which the own one was moved.
+    """
+
+    key: Key | None
+    used: int
+    limit: int
+    held: Mapping[str, Held]
+    owners: Sequence[str]
+    own: str | None
+    moves: Sequence[int]
+
+
+def look_around(db: Connection, asked: Sequence[tuple[Request, str]]) -> list[Around]:
+    """Look up what requests (each with its installation's thumbprint) find: a statement for each table, for all of them."""
+    keys = {name: _counted(find_key(db, *name)) for name in {(str(r.product), r.serial) for r, _ in asked}}
+    owners: dict[int, list[str]] = {}
+    pairs = [(n, r.serial, r.scheme, pair, tag) for n, (r, _) in enumerate(asked) for pair, tag in r.pairs.items()]
+    for n, activation in _among(db, "n, serial, scheme, pair, tag", pairs, OWNERS):
+        owners.setdefault(n, []).append(activation)
+    own = dict(_among(db, "n, serial, thumbprint", [(n, r.serial, key) for n, (r, key) in enumerate(asked)], _OWN))
+    seen = {(asked[n][0].serial, asked[n][0].scheme, name) for n, names in owners.items() for name in names}
+    mine = {(asked[n][0].serial, asked[n][0].scheme, name) for n, name in own.items()}
+    held = _held(db, list(seen | mine))
+    moves: dict[tuple[int, str], list[int]] = {}
+    for serial, name, moved_at in _among(db, "serial, activation", [(s, name) for s, _, name in mine], _MOVES):
+        moves.setdefault((serial, name), []).append(moved_at)
+    found = []
+    for n, (request, _) in enumerate(asked):
+        key, used, limit = keys[str(request.product), request.serial]
+        names, mine_is = sorted(set(owners.get(n, ()))), own.get(n)
+        near = {name: held[request.serial, name] for name in (*names, mine_is) if name is not None}
+        moved = () if mine_is is None else moves.get((request.serial, mine_is), ())
+        found.append(Around(key, used, limit, near, names, mine_is, moved))
+    return found
+
+
+def decide(around: Around, request: Request, terms: Terms, *, new_activation: str, now: int) -> Grant | Refused:
+    """Decide a request by what it found. Whether a seat is left for it, only the key's counter knows."""
+    if around.key is None:
+        return Refused("key_unknown", f"product key {request.product_id} is not known for this product")
+    return issuance.decide(
+        request, around.key, terms,
+        seats=[around.held[name].seat for name in around.owners],
+        own=None if around.own is None else around.held[around.own].seat,
+        moves=around.moves, new_activation=new_activation, now=now,
     )  # fmt: skip
 
 
 def consider(
     db: Connection, request: Request, thumbprint: str, terms: Terms, *, new_activation: str, now: int
-) -> Grant | Refused:
-    """Look up the seats that share hardware with the request, and decide. Changes nothing."""
-    row = find_key(db, str(request.product), request.serial)
-    if row is None:
-        return Refused("key_unknown", f"product key {request.product_id} is not known for this product")
-    return _consider(db, row, request, thumbprint, terms, new_activation=new_activation, now=now)
+) -> tuple[Grant | Refused, Around]:
+    """Look up what a request finds, and decide. Changes nothing."""
+    (around,) = look_around(db, [(request, thumbprint)])
+    decision = decide(around, request, terms, new_activation=new_activation, now=now)
+    if isinstance(decision, Grant) and decision.how == "new" and around.used >= around.limit:
+        return limit_reached(request, around.limit), around
+    return decision, around
 
 
-def _consider(
-    db: Connection, row: Row, request: Request, thumbprint: str, terms: Terms, *, new_activation: str, now: int
-) -> Grant | Refused:
-    # A look-up in the primary key for each pair; a list of conditions would be answered by reading all the key's seats.
-    wanted = list(request.pairs.items()) or [("", "")]
-    owners = db.execute(
-        " UNION ".join([_OWNER] * len(wanted)),
-        (request.serial, request.scheme, *(text for pair in wanted for text in pair)),
-    ).fetchall()
-    mine = db.execute(
-        "SELECT activation FROM installation WHERE serial = ? AND thumbprint = ?", (request.serial, thumbprint)
-    ).fetchone()
-    decision = issuance.decide(
-        request, key_of(row), terms,
-        seats=[_seat(db, request, owner["activation"]) for owner in owners],
-        own=None if mine is None else _seat(db, request, mine["activation"]),
-        moves=[] if mine is None else _moves(db, request.serial, mine["activation"]),
-        new_activation=new_activation, now=now,
-    )  # fmt: skip
-    if isinstance(decision, Grant) and decision.how == "new" and row["seats_used"] >= row["seat_limit"]:
-        return _limit(row, request)
-    return decision
+class Answered(NamedTuple):
+    """What was decided for a request before, and when its activation ended, if it did."""
+
+    intent: Intent
+    ended_at: int | None
 
 
-def record(
-    db: Connection, token: str, request: Request, thumbprint: str, terms: Terms, issuer: Issuer, ids: Ids, now: int
-) -> Intent | Refused:
-    """Decide a request and write the decision down, to be signed after the commit.
-
-    1. The same request again: the same answer, while its activation stands and the key that answered is not revoked.
-    2. The decision (:func:`consider`).
-    3. A new seat: the key's counter takes it, or the limit is reached; nothing else can take the last seat twice.
-    4. The seat's pairs; a pair that is owned stays with its owner.
-    5. The installation, the intent and the audit line, in the same transaction.
-    """
-    name = jws.digest(token)
-    # 1.
-    before = _intent(db, request.serial, name)
-    if before is not None:
-        ended = db.execute(
-            "SELECT ended_at FROM activation WHERE serial = ? AND id = ?", (before.serial, before.activation)
-        ).fetchone()["ended_at"]
-        if ended is not None:
-            return Refused("request_superseded", "the activation this request led to has ended")
-        return reissue(db, before, issuer, now) if before.kid in issuer.revoked else before
-    # 2.
-    row = find_key(db, str(request.product), request.serial)
-    if row is None:
-        return Refused("key_unknown", f"product key {request.product_id} is not known for this product")
-    decision = _consider(db, row, request, thumbprint, terms, new_activation=ids.uuid7(now), now=now)
-    if isinstance(decision, Refused):
-        return decision
-    # 3.
-    used = row["seats_used"]
-    if decision.how == "new":
-        taken = db.execute(
-            "UPDATE product_key SET seats_used = seats_used + 1, seats_ever = seats_ever + 1"
-            " WHERE serial = ? AND seats_used < seat_limit RETURNING seats_ever, seats_used",
-            (request.serial,),
-        ).fetchone()
-        if taken is None:
-            return _limit(row, request)
-        seat, used = taken["seats_ever"], taken["seats_used"]
-        db.execute(
-            "INSERT INTO activation (serial, id, seat, evidence, activated_at) VALUES (?, ?, ?, ?, ?)",
-            (request.serial, decision.activation, seat, decision.evidence, now),
-        )
-    else:
-        seat = db.execute(
-            "UPDATE activation SET evidence = CASE evidence WHEN 'strong' THEN evidence ELSE ? END"
-            " WHERE serial = ? AND id = ? RETURNING seat",
-            (decision.evidence, request.serial, decision.activation),
-        ).fetchone()["seat"]
-    # 4.
-    if decision.replace:
-        db.execute("DELETE FROM seat_pair WHERE serial = ? AND activation = ?", (request.serial, decision.activation))
-        db.execute(
-            "INSERT INTO move (serial, activation, moved_at, id) VALUES (?, ?, ?, ?)",
-            (request.serial, decision.activation, now, ids.uuid7(now)),
-        )
-    db.executemany(
-        "INSERT INTO seat_pair (serial, scheme, pair, tag, activation) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [(request.serial, request.scheme, pair, tag, decision.activation) for pair, tag in decision.add.items()],
-    )
-    # 5.
-    db.execute(
-        "INSERT INTO installation (serial, thumbprint, guid, activation, seen_at) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (serial, thumbprint) DO UPDATE SET activation = excluded.activation, seen_at = excluded.seen_at",
-        (request.serial, thumbprint, request.installation, decision.activation, now),
-    )
-    content = issuance.certificate(
-        request, name, thumbprint, key_of(row), decision, terms,
-        publisher=issuer.publisher, seat=seat, floor=issuer.floor, now=now,
-    )  # fmt: skip
-    payload = jws.dumps(content.claims())
-    db.execute(
-        "INSERT INTO intent (serial, request, activation, how, kid, payload, facts, recorded_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (request.serial, name, decision.activation, decision.how, issuer.kid, payload,
-         json.dumps(dict(request.facts), sort_keys=True), now),
-    )  # fmt: skip
-    audited = {"activation": decision.activation}
-    write_audit(db, ids, now, "installation", f"activation.{decision.how}", request.product_id, audited)
-    return Intent(
-        request.serial, name, decision.activation, decision.how, issuer.kid, payload, None, used, row["seat_limit"], seat
-    )  # fmt: skip
-
-
-def reissue(db: Connection, intent: Intent, issuer: Issuer, now: int) -> Intent:
-    """Record a decision again, for the same request and with the same rights, to be signed by the key of now."""
-    claims = jws.loads(intent.payload)
-    floor = {"number": issuer.floor.number, "digest": issuer.floor.digest}
-    payload = jws.dumps({**claims, "iat": now, "jti": f"{intent.activation}.{now}", "bundle_floor": floor})
-    db.execute(
-        "UPDATE intent SET kid = ?, payload = ?, signature = NULL WHERE serial = ? AND request = ?",
-        (issuer.kid, payload, intent.serial, intent.request),
-    )
-    return intent._replace(kid=issuer.kid, payload=payload, signature=None)
+def answered(db: Connection, requests: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Answered]:
+    """Which of these requests (serial and digest) were decided before."""
+    found = _among(db, "serial, request", requests, _ANSWERED)
+    return {(row[0], row[1]): Answered(Intent(*row[:-1]), row[-1]) for row in map(tuple, found)}
 
 
 def release(
@@ -307,48 +258,94 @@ def standing_of(db: Connection, kids: Collection[str], after: tuple[int, str], l
 def write_audit(
     db: Connection, ids: Ids, now: int, actor: str, action: str, subject: str, detail: dict[str, Any]
 ) -> None:
-    db.execute(
-        "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?, ?)",
-        (ids.uuid7(now), now, actor, action, subject, json.dumps(detail, sort_keys=True)),
-    )
+    db.execute(AUDIT, audit_row(ids, now, actor, action, subject, detail))
 
 
-_OWNER = "SELECT activation FROM seat_pair WHERE serial = ?1 AND scheme = ?2 AND pair = ? AND tag = ?"
-_INTENT = (
-    "SELECT i.serial, i.request, i.activation, i.how, i.kid, i.payload, i.signature, k.seats_used, k.seat_limit, a.seat"
-    " FROM intent i JOIN product_key k ON k.serial = i.serial"
+def audit_row(ids: Ids, now: int, actor: str, action: str, subject: str, detail: dict[str, Any]) -> tuple[object, ...]:
+    return ids.uuid7(now), now, actor, action, subject, msgspec.json.encode(detail, order="sorted").decode()
+
+
+AUDIT = "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?, ?)"
+_FOUND = (
+    "SELECT i.serial, i.request, i.activation, i.how, i.kid, i.payload, i.signature, k.seats_used, k.seat_limit, a.seat{}"
+    " FROM {} JOIN product_key k ON k.serial = i.serial"
     " JOIN activation a ON a.serial = i.serial AND a.id = i.activation"
+)
+_INTENT = _FOUND.format("", "intent i")
+# A look-up by primary key for each row of `asked`, whatever the planner thinks: CROSS JOIN is its order.
+_ANSWERED = _FOUND.format(
+    ", a.ended_at", "asked CROSS JOIN intent i ON i.serial = asked.serial AND i.request = asked.request"
+)
+OWNERS = (
+    "SELECT n, s.activation FROM asked CROSS JOIN seat_pair s"
+    " ON s.serial = asked.serial AND s.scheme = asked.scheme AND s.pair = asked.pair AND s.tag = asked.tag"
+)
+_OWN = (
+    "SELECT n, i.activation FROM asked CROSS JOIN installation i"
+    " ON i.serial = asked.serial AND i.thumbprint = asked.thumbprint"
+)
+_HELD = (
+    "SELECT a.serial, a.id, a.seat, a.evidence, a.activated_at, s.pair, s.tag FROM asked"
+    " CROSS JOIN activation a ON a.serial = asked.serial AND a.id = asked.activation"
+    " LEFT JOIN seat_pair s ON s.serial = a.serial AND s.activation = a.id AND s.scheme = asked.scheme"
+)
+_MOVES = (
+    "SELECT m.serial, m.activation, m.moved_at FROM asked"
+    " CROSS JOIN move m ON m.serial = asked.serial AND m.activation = asked.activation"
 )
 
 
-def _intent(db: Connection, serial: int, request: str) -> Intent | None:
-    row = db.execute(_INTENT + " WHERE i.serial = ? AND i.request = ?", (serial, request)).fetchone()
-    return None if row is None else _as_intent(row)
+def _counted(row: Row | None) -> tuple[Key | None, int, int]:
+    """A key, how many of its seats are used, and how many it has."""
+    if row is None:
+        return None, 0, 0
+    key = Key(
+        row["serial"], Channel(row["channel"]), row["edition"], _features(row["features"]), bool(row["blocked"]),
+        row["term_days"], row["until"],
+    )  # fmt: skip
+    return key, row["seats_used"], row["seat_limit"]
+
+
+@functools.lru_cache(maxsize=256)
+def _features(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
 
 
 def _as_intent(row: Row) -> Intent:
     return Intent(*tuple(row))
 
 
-def _seat(db: Connection, request: Request, activation: str) -> Seat:
-    pairs = db.execute(
-        "SELECT pair, tag FROM seat_pair WHERE serial = ? AND activation = ? AND scheme = ?",
-        (request.serial, activation, request.scheme),
-    ).fetchall()
-    row = db.execute(
-        "SELECT activated_at FROM activation WHERE serial = ? AND id = ?", (request.serial, activation)
-    ).fetchone()
-    return Seat(activation, {p["pair"]: p["tag"] for p in pairs}, row["activated_at"])
+def _held(db: Connection, wanted: Sequence[tuple[int, int, str]]) -> dict[tuple[int, str], Held]:
+    """The seats of these activations (serial, scheme of the pairs, name), with their hardware."""
+    found: dict[tuple[int, str], Held] = {}
+    for serial, name, number, evidence, since, pair, tag in _among(db, "serial, scheme, activation", wanted, _HELD):
+        pairs: dict[str, str] = {}
+        held = found.setdefault((serial, name), Held(Seat(name, pairs, since), number, evidence))
+        if pair is not None:
+            held.seat.pairs[pair] = tag  # type: ignore[index]
+    return found
 
 
-def _moves(db: Connection, serial: int, activation: str) -> list[int]:
-    rows = db.execute("SELECT moved_at FROM move WHERE serial = ? AND activation = ?", (serial, activation)).fetchall()
-    return [row["moved_at"] for row in rows]
+def _among(db: Connection, columns: str, rows: Sequence[tuple[object, ...]], query: str) -> Iterator[Any]:
+    """What ``query`` finds beside a table ``asked`` of these columns and rows."""
+    for begin in range(0, len(rows), _AT_ONCE):
+        part = rows[begin : begin + _AT_ONCE]
+        yield from db.execute(beside(columns, len(part), query), [value for row in part for value in row])
 
 
-def _limit(row: Row, request: Request) -> Refused:
-    seats = "its only seat is" if row["seat_limit"] == 1 else f"all {row['seat_limit']} seats are"
+@functools.lru_cache(maxsize=1_024)
+def beside(columns: str, count: int, query: str) -> str:
+    """``query`` with its table ``asked`` in front: ``count`` rows of parameters."""
+    marks = ", ".join("?" * (columns.count(",") + 1))
+    return f"WITH asked ({columns}) AS (VALUES {', '.join([f'({marks})'] * count)}) {query}"
+
+
+_AT_ONCE = 64  # Rows of one look-up.
+
+
+def limit_reached(request: Request, limit: int) -> Refused:
+    """The "no" to a new seat."""
+    seats = "its only seat is" if limit == 1 else f"all {limit} seats are"
     return Refused(
-        "limit_reached",
-        f"product key {request.product_id}: {seats} taken by another computer" + ("s" if row["seat_limit"] > 1 else ""),
+        "limit_reached", f"product key {request.product_id}: {seats} taken by another computer" + ("s" if limit > 1 else "")
     )

@@ -72,6 +72,12 @@ class ById(Asked):
     activation_id: Identifier
 
 
+class Withdraw(Asked):
+    """``withdraw=1``: also on the revocation list; computers that hear of it fall into a grace."""
+
+    withdraw: Annotated[int, Meta(ge=0, le=1)] = 0
+
+
 class Page(Asked):
     after: After | UnsetType = UNSET
     limit: Limit = PAGE
@@ -104,6 +110,7 @@ class NewTerms(Asked):
     threshold: Annotated[int, Meta(ge=1, le=36_500)] | UnsetType = UNSET
     count_group: Slug | UnsetType = UNSET
     lease_days: Days | UnsetType = UNSET
+    extended_days: Days | UnsetType = UNSET
 
 
 class NewProduct(Asked):
@@ -359,6 +366,16 @@ class Considered(Answer):
     evidence: Literal["strong", "weak"]
     seats_used: int
     seats_limit: int
+    server_time: int
+
+
+class RevocationList(Answer):
+    """A product's revocation list, a compact JWS, and the trust bundles that its signer is in."""
+
+    v: int
+    number: int
+    revocations: str
+    bundles: list[str]
     server_time: int
 
 

@@ -3,8 +3,8 @@
 Keeps: what may be signed, which holder the settings mean, and the list of keys that are held elsewhere. Leaves to others:
 how a holder signs (``edge.signer_files``, ``edge.signer_program``), moving keys between them (``storing``).
 
-- What is signed is a decision that was recorded (``seats.Intent``, which only ``seats`` makes), or a product file's content
-  (:class:`Sheet`). Nobody hands bytes to an issuing key.
+- What is signed is a decision that was recorded (``seats.Intent``, which only ``recording`` makes), a product file's content
+  (:class:`Sheet`), or a revocation list (:class:`Listing`). Nobody hands bytes to an issuing key.
 - Which keys are here is known without a PIN or passphrase: from the key files, or from ``keys/public.json``, which is what
   the token or the program said when the service was last started.
 """
@@ -49,8 +49,22 @@ class Sheet(NamedTuple):
         return Kind.PRODUCT
 
 
+class Listing(NamedTuple):
+    """The content of a revocation list, ready to be signed. Only the activation service makes it."""
+
+    kid: str
+    payload: bytes
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.REVOCATIONS
+
+
+Paper = Intent | Sheet | Listing
+
+
 class IssuingSigner:
-    """One issuing key, wherever it is held: it signs recorded decisions and product files that name it."""
+    """One issuing key, wherever it is held: it signs recorded decisions, product files and revocation lists that name it."""
 
     def __init__(self, kid: str, public: bytes, holder: Holder) -> None:
         self.kid, self.public = kid, public
@@ -64,7 +78,7 @@ class IssuingSigner:
         """Whether a signature may take long: an event loop asks :meth:`submit`."""
         return self._holder.waits
 
-    def sign(self, what: Intent | Sheet) -> Signed:
+    def sign(self, what: Paper) -> Signed:
         """Sign, and wait for it.
 
         Raises: KeyturnError ``internal`` for anything else than these types, or another key's; ``signer_unavailable``,
@@ -73,13 +87,13 @@ class IssuingSigner:
         self._check(what)
         return self._holder.sign(what)
 
-    def submit(self, what: Intent | Sheet) -> Future[Signed]:
+    def submit(self, what: Paper) -> Future[Signed]:
         """Begin to sign. The future fails as :meth:`sign` does. Raises: KeyturnError ``internal``."""
         self._check(what)
         return self._holder.submit(what)
 
     def _check(self, what: object) -> None:
-        if not isinstance(what, (Intent, Sheet)) or what.kid != self.kid:
+        if not isinstance(what, (Intent, Sheet, Listing)) or what.kid != self.kid:
             raise KeyturnError("internal", "an issuing key was asked to sign what it must not")
 
 

@@ -143,11 +143,14 @@ def _editions(editions: tuple[str, ...], features: tuple[str, ...]) -> dict[str,
 @click.option("--terms", "terms_url", metavar="URL", help="Where the license terms are.")
 @click.option("--threshold", type=click.IntRange(1), help="Computers before an activation host serves.")
 @click.option("--weak", type=click.Choice(WEAK), help="What computers without hardware identity get.")
+@click.option(
+    "--extended", type=click.IntRange(0, 3650), metavar="DAYS", help="Full function after a grace, where a policy asks for it."
+)
 @click.option("--mode", type=click.Choice(MODES), help="When the grace is over: enforce, warn or advise.")
 @pass_call
 def product_set(call: Call, slug: str, **options: Any) -> None:
     """Change a product; export its file again, so that customers' computers learn of it."""
-    names = {"grace": "grace_days", "weak": "weak_evidence"}
+    names = {"grace": "grace_days", "weak": "weak_evidence", "extended": "extended_days"}
     changes = {names.get(key, key): value for key, value in options.items() if value is not None}
     if not changes:
         raise KeyturnError("usage", "nothing to change was given")

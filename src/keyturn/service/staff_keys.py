@@ -107,19 +107,32 @@ def key_set(call: Call, serial: int, limit: int | None, note: str | None) -> Non
     show(call, lambda d: d.change_key(serial, changes))
 
 
+withdraw_option = click.option(
+    "--withdraw", is_flag=True, help="Put it on the revocation list too: computers that hear of it fall into a grace."
+)
+
+
 @key.command("block")
 @click.argument("serial", type=int)
+@withdraw_option
 @pass_call
-def key_block(call: Call, serial: int) -> None:
-    """Block a key: no new activation. Activated computers stay as they are."""
-    show(call, lambda d: d.block_key(serial, True))
+def key_block(call: Call, serial: int, withdraw: bool) -> None:
+    """Block a key: no new activation. Activated computers stay as they are, unless --withdraw is given."""
+
+    def block(d: Desk) -> Item:
+        if withdraw:
+            before = d.key(serial)
+            call.confirm(f"{before['used']} computer(s) licensed by {before['product_id']} fall into a grace when they hear it.")
+        return d.block_key(serial, True, withdraw=withdraw)
+
+    show(call, block)
 
 
 @key.command("unblock")
 @click.argument("serial", type=int)
 @pass_call
 def key_unblock(call: Call, serial: int) -> None:
-    """Take a block back."""
+    """Take a block back, and take the key off the revocation list."""
     show(call, lambda d: d.block_key(serial, False))
 
 
@@ -147,14 +160,15 @@ def activation_show(call: Call, identifier: str) -> None:
 
 @activation.command("reclaim")
 @click.argument("identifier")
+@withdraw_option
 @pass_call
-def activation_reclaim(call: Call, identifier: str) -> None:
-    """Take a seat back, for a computer that is lost. A certificate already issued stays valid offline."""
+def activation_reclaim(call: Call, identifier: str, withdraw: bool) -> None:
+    """Take a seat back, for a computer that is lost. A certificate already issued stays valid offline, unless --withdraw."""
 
     def reclaim(d: Desk) -> Item:
         before = d.activation(identifier)
         call.confirm(f"1 seat of {before['product_id']} is taken back from {before['installations']} installation(s).")
-        return d.reclaim(identifier)
+        return d.reclaim(identifier, withdraw=withdraw)
 
     show(call, reclaim)
 

@@ -125,6 +125,9 @@ class DirectLine(Line):
     def reach(self) -> None:
         """Always there."""
 
+    def revocations(self) -> dict[str, object]:
+        return self._service.revocations(self.product.name.slug)
+
     def send(self, document: str, *, ask: bool = False) -> dict[str, Any] | Refused:
         outcome = self._service.ask(document) if ask else self._service.exchange(document)
         if self._keep is not None:
