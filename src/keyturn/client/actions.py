@@ -16,7 +16,7 @@ from keyturn.client.machine import Machine, store_lasts
 from keyturn.client.policies import policy_of
 from keyturn.client.record import begun, installation, keep_record
 from keyturn.client.telling import Teller
-from keyturn.core import containers, documents, hardware, jws, license, productkey, trust
+from keyturn.core import containers, documents, hardware, hosting, jws, license, productkey, trust
 from keyturn.core.containers import Opened
 from keyturn.core.documents import UNAVAILABLE, Record, Release, Request
 from keyturn.core.errors import KeyturnError, Refused
@@ -26,7 +26,7 @@ from keyturn.core.model import ProductName, State, b64u, product_id
 from keyturn.core.revocations import read_revocations
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Inclusion
-from keyturn.edge import keystore
+from keyturn.edge import files, keystore
 from keyturn.edge.keystore import Signer
 from keyturn.edge.vault import InstalledKey, Pending, Shelf
 
@@ -189,7 +189,8 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
     with shelf.locked():
         loaded = load(shelf, machine)
         # 1.
-        token, bundles = answer.get("certificate"), answer.get("bundles", [])
+        host = answer.get("host")
+        token, bundles = answer.get("certificate" if host is None else "lease"), answer.get("bundles", [])
         if not isinstance(token, str) or not isinstance(bundles, list) or not all(isinstance(b, str) for b in bundles):
             raise KeyturnError("answer_unexpected", "the answer holds no certificate")
         waiting = shelf.pending()
@@ -204,9 +205,9 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
         chain = trust.longer(loaded.opened.chain.texts, bundles, loaded.name.thumbprint)
         opened = containers.renewed(loaded.opened, chain, answer.get("product"))
         # 3.
-        held = Held(token, waiting.request, waiting.vector, waiting.salt)
+        held = Held(token, waiting.request, waiting.vector, waiting.salt, host=None if host is None else str(host))
         certificate = license.check_certificate(held, opened.product, chain, jws.thumbprint(loaded.public))
-        if chain.doubt(token, Kind.CERTIFICATE) is not None:
+        if license.doubt(held, opened.document, chain) is not None:
             raise KeyturnError("issuer_revoked", "the answer is signed by a key that its publisher revoked")
         # 4.
         if opened != loaded.opened:
@@ -308,7 +309,44 @@ def activate(shelf: Shelf, machine: Machine, token: str, send: Send) -> Loaded |
             shelf, machine, allow_ephemeral=old.allow_ephemeral, product_version=version if isinstance(version, str) else None
         )
         outcome = send(token)
-    return outcome if isinstance(outcome, Refused) else accept_answer(shelf, machine, outcome)
+    if isinstance(outcome, Refused):
+        return outcome
+    if "identity" not in outcome:
+        return accept_answer(shelf, machine, outcome, via="online" if "host" not in outcome else "host")
+    take_identity(shelf, machine, outcome)
+    token, _ = make_request(shelf, machine)
+    again = send(token)
+    return again if isinstance(again, Refused) else accept_answer(shelf, machine, again, via="host")
+
+
+def take_identity(shelf: Shelf, machine: Machine, answer: Mapping[str, Any]) -> None:
+    """Become an installation of one's own: this store is a copy, as the activation host says.
+
+    1. The host's certificate and its word verify, for the request that waits here.
+    2. The lease of the installation that was copied is gone, then its key pair; a new one and the host's number take its place.
+
+    Raises: KeyturnError ``document_foreign``, ``answer_unexpected``, or why the documents do not verify.
+    """
+    with shelf.locked():
+        loaded, waiting = load(shelf, machine), shelf.pending()
+        token, host, bundles = answer.get("identity"), answer.get("host"), answer.get("bundles", [])
+        if not isinstance(token, str) or not isinstance(host, str) or not isinstance(bundles, list) or waiting is None:
+            raise KeyturnError("answer_unexpected", "the answer holds no identity that is waited for")
+        # 1.
+        chain = trust.longer(loaded.opened.chain.texts, [str(text) for text in bundles], loaded.name.thumbprint)
+        nonce = documents.read_request(waiting.request)[0].nonce
+        told = hosting.verify_identity(
+            token, hosting.read_host(host, loaded.name, chain), jws.digest(waiting.request), nonce
+        )
+        # 2.
+        shelf.remove_held()
+        shelf.remove_pending()
+        files.remove(shelf.installation_key)
+        signer = keystore.create(shelf.installation_key)
+        shelf.keep_installation(told.installation, signer.public)
+        record = loaded.record or begun(loaded.opened.product, told.installation, loaded.now)
+        keep_record(shelf, record._replace(installation=told.installation), signer)
+    Teller(shelf.vault, machine).tell("identity_taken", product=loaded.name, reason=told.reason)
 
 
 def make_release(shelf: Shelf, machine: Machine) -> str:
@@ -324,6 +362,11 @@ def make_release(shelf: Shelf, machine: Machine) -> str:
             return waiting  # One beside a certificate that holds was left over by an earlier activation.
         if loaded.certificate is None or loaded.held is None:
             raise KeyturnError("release_unknown", f"{loaded.opened.product.title} holds no seat on this computer")
+        if loaded.held.host is not None:
+            raise KeyturnError(
+                "usage", "a lease of an activation host is not returned: it ends by itself",
+                remedy="Remove the key (`keyturn remove-key`); the host counts this computer out after 30 days.",
+            )  # fmt: skip
         signer = keystore.load(shelf.installation_key)
         if signer is None or loaded.public != signer.public:
             raise KeyturnError(

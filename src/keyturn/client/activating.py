@@ -10,7 +10,7 @@ from keyturn.client import actions
 from keyturn.client.cli import add_file, key_file_option, key_text, scope_option
 from keyturn.client.context import choose, homes_of, machine_of
 from keyturn.client.disclosing import disclosure, disclosure_text
-from keyturn.client.lines import Talk
+from keyturn.client.lines import Talk, asks_a_host
 from keyturn.client.loading import Loaded, load, status_of
 from keyturn.client.machine import Machine
 from keyturn.client.policies import policy_of
@@ -32,7 +32,10 @@ ca_option = click.option(
 @click.option("--product-file", metavar="F", help="Add the product from this file first.")
 @key_file_option
 @scope_option
-@click.option("--via", type=click.Choice(["auto", "online", "file"]), default="auto", help="How to reach the service.")
+@click.option(
+    "--via", type=click.Choice(["auto", "online", "host", "file"]), default="auto", help="How to activate; auto: by the key."
+)
+@click.option("--host", metavar="NAME[:PORT]", help="The activation host to ask (default: the last good one, then DNS).")
 @click.option("--dry-run", is_flag=True, help="Send nothing; say what this computer knows.")
 @click.option("--ask", is_flag=True, help="With --dry-run: ask the service, take no seat.")
 @click.option("--allow-ephemeral", is_flag=True, help="Activate although this computer keeps nothing.")
@@ -40,7 +43,7 @@ ca_option = click.option(
 @pass_call
 def activate(
     call: Call, key: str | None, product_file: str | None, key_file: str | None, scope: str | None, via: str,
-    dry_run: bool, ask: bool, allow_ephemeral: bool, ca_bundle: str | None,
+    host: str | None, dry_run: bool, ask: bool, allow_ephemeral: bool, ca_bundle: str | None,
 ) -> None:  # fmt: skip
     """Add the product, install the key, activate. What is done already is skipped.
 
@@ -55,6 +58,8 @@ def activate(
     if dry_run:
         _dry_run(call, shelf, machine, loaded, ask=ask, allow_ephemeral=allow_ephemeral, ca_bundle=ca_bundle)
         return
+    if (via == "host" or host is not None) and not asks_a_host(loaded):
+        raise KeyturnError("usage", "this product key is not one for activation hosts", remedy="Leave --via and --host out.")
     if not actions.needs_activation(loaded):
         call.emit({"products": [status_of(loaded)]}, status_text([status_of(loaded)]))
         call.say("Nothing to do: this product is licensed already.")
@@ -70,7 +75,7 @@ def activate(
         )  # fmt: skip
     with teller.faults(loaded.name):
         _consent(call, shelf, machine, token, loaded)
-    with Talk(shelf, loaded, machine, ca_bundle=ca_bundle, say=call.say) as talk:
+    with Talk(shelf, loaded, machine, ca_bundle=ca_bundle, say=call.say, host=host) as talk:
         outcome = talk.activate(token)
     if isinstance(outcome, Refused):
         refuse(outcome)

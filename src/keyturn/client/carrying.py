@@ -91,7 +91,7 @@ def relay(call: Call, file: str, ca_bundle: str | None) -> None:
     with Line(opened.product, call.environ, ca_bundle=ca_bundle, say=call.say, policy=policy) as line:
         for index, item in enumerate(items):
             if item.open:
-                items[index] = answered(item, line.send(item.document))
+                items[index] = answered(item, line.send(item.document, by_file=True))
                 _write(file, containers.exchange(opened, items))  # Each answer is safe before the next is asked for.
     summary = {
         "file": file,

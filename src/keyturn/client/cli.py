@@ -97,7 +97,7 @@ def product_remove(call: Call, slug: str) -> None:
     call.product = slug
     shelf = choose(call, homes_of(call))
     loaded = load(shelf, machine_of(call))
-    if loaded.certificate is not None:
+    if loaded.certificate is not None and not loaded.leased:
         raise KeyturnError(
             "usage", f"{loaded.opened.product.title} holds a seat", remedy="Return it first: `keyturn deactivate`."
         )
@@ -152,10 +152,11 @@ def remove_key(call: Call) -> None:
     loaded = load(shelf, machine_of(call))
     if loaded.key is None:
         raise KeyturnError("key_missing", f"no product key is installed for {loaded.opened.product.title}")
-    call.confirm(
-        f"The key …{loaded.key.partial} is removed" + (" and its seat returned." if loaded.certificate else ".")
-    )
-    if loaded.certificate is not None:
+    lost = "" if loaded.certificate is None else " and its lease given up" if loaded.leased else " and its seat returned"
+    call.confirm(f"The key …{loaded.key.partial} is removed{lost}.")
+    if loaded.leased:
+        shelf.remove_held()
+    elif loaded.certificate is not None:
         return_seat(call, shelf, machine_of(call), None)
     with shelf.locked():
         shelf.remove_key()

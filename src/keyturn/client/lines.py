@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from keyturn.client import actions
+from keyturn.client import actions, hosts
 from keyturn.client.loading import Loaded, load
 from keyturn.client.machine import Machine
 from keyturn.client.policies import minute_of_day, policy_of
 from keyturn.client.telling import Teller
 from keyturn.core.errors import KeyturnError, Refused
-from keyturn.core.model import rfc3339
+from keyturn.core.model import Channel, rfc3339
 from keyturn.edge.vault import Shelf
 
 if TYPE_CHECKING:
     from keyturn.flows.exchange import Line
+    from keyturn.flows.hosting import HostLine
 
 Connect = Callable[..., "Line"]
 
@@ -38,12 +39,12 @@ class Talk:
         say: Callable[[str], None] = lambda _text: None,
         program: str = "keyturn",
         connect: Connect | None = None,
+        host: str | None = None,
     ) -> None:
-        """Raises: KeyturnError ``policy_malformed``."""
-        if connect is None:
-            from keyturn.flows.exchange import Line
+        """A ``client`` key talks to an activation host: ``host`` (NAME[:PORT]), or one that is found.
 
-            connect = Line
+        Raises: KeyturnError ``policy_malformed``.
+        """
 
         def keep(what: str, sent: bytes, received: bytes) -> None:
             shelf.keep_sent(what, sent, received, loaded.now)
@@ -51,9 +52,22 @@ class Talk:
         self._shelf, self._loaded, self._machine = shelf, loaded, machine
         self._teller = Teller(shelf.vault, machine, program)
         self._policy = policy_of(shelf.vault.home, machine)
-        self._line = connect(
-            loaded.opened.product, machine.environ, ca_bundle=ca_bundle, say=say, recorder=keep, policy=self._policy
-        )
+        self._way = "host" if host is not None or asks_a_host(loaded) else "online"
+        product = loaded.opened.product
+        if self._way == "host":
+            from keyturn.flows.hosting import HostLine
+
+            self._line: Line | HostLine = HostLine(
+                product, loaded.opened.chain, lambda: hosts.places(shelf, machine.chance, say, host), machine.environ,
+                now=lambda: machine.now(product), say=say, recorder=keep, policy=self._policy,
+                chosen=lambda place: shelf.keep_host(str(place)),
+            )  # fmt: skip
+            return
+        if connect is None:
+            from keyturn.flows.exchange import Line
+
+            connect = Line
+        self._line = connect(product, machine.environ, ca_bundle=ca_bundle, say=say, recorder=keep, policy=self._policy)
 
     def __enter__(self) -> Talk:
         self._line.__enter__()
@@ -72,7 +86,7 @@ class Talk:
         correlation = self._teller.correlation()
         product = self._loaded.name
         with self._told(correlation):
-            service = self._loaded.opened.product.service_url
+            service = self._loaded.opened.product.service_url if self._way == "online" else "an activation host"
             self._teller.tell("request_sent", product=product, correlation=correlation, to=service)
             outcome = self._line.send(document, ask=ask)
         if isinstance(outcome, Refused):
@@ -131,7 +145,7 @@ class Talk:
         """Hold to the policy's hours, and tell what went wrong."""
         product = self._loaded.name
         try:
-            self._policy.demand("online")
+            self._policy.demand(self._way)
             self._policy.demand_hours(minute_of_day(self._machine.clock()))
             yield
         except KeyturnError as error:
@@ -141,3 +155,8 @@ class Talk:
 
 
 _EVENTS = {"policy_forbids": "policy_forbade", "link_down": "link_waiting", "link_metered": "link_waiting"}
+
+
+def asks_a_host(loaded: Loaded) -> bool:
+    """Whether a product is activated by an activation host: its key is of the channel ``client``."""
+    return loaded.key is not None and loaded.key.channel == Channel.CLIENT.value

@@ -54,6 +54,11 @@ class Loaded(NamedTuple):
     def name(self) -> ProductName:
         return self.opened.product.name
 
+    @property
+    def leased(self) -> bool:
+        """Whether the certificate is a lease of an activation host."""
+        return self.certificate is not None and self.held is not None and self.held.host is not None
+
 
 def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None, at_hand: bytes | None = None) -> Loaded:
     """Load one product. ``at_hand`` is its product file, for a store that has none and cannot be written.

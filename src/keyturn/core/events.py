@@ -64,6 +64,7 @@ _EVENTS = (
     Event(311, "validated", INFO, "This copy was checked and is genuine"),
     Event(312, "reminder_shown", INFO, "A reminder was shown"),
     Event(313, "reminder_failed", WARNING, "A reminder could not be shown", "Run `keyturn remind` and see what it says."),
+    Event(314, "identity_taken", INFO, "This store was a copy: it is an installation of its own now, as its activation host said"),
     # The agent and the store: 4xx.
     Event(401, "agent_started", INFO, "The agent started"),
     Event(402, "agent_stopped", INFO, "The agent stopped"),

@@ -18,6 +18,7 @@ from keyturn.core import hardware, productkey
 from keyturn.core.documents import Certificate, Request
 from keyturn.core.errors import Refused
 from keyturn.core.hardware import Seat
+from keyturn.core.hosting import FILE_DAYS, ONLINE_DAYS, HostCertificate, Served
 from keyturn.core.model import DAY, Channel, product_id
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Floor
@@ -80,7 +81,7 @@ def decide(
     # 1.
     if key.blocked:
         return Refused("key_blocked", f"product key {request.product_id} was blocked by its publisher")
-    if key.channel not in (Channel.RETAIL, Channel.MAK):
+    if key.channel not in (Channel.RETAIL, Channel.MAK, Channel.HOST):
         return Refused("host_required", f"a {key.channel.value} key is not activated by the publisher's service")
     # 2.
     evidence = hardware.evidence(request.pairs)
@@ -160,6 +161,37 @@ def certificate(
         ephemeral=request.ephemeral and grant.evidence == "weak", commitment=request.commitment,
         request=request_digest, nonce=request.nonce, holder=installation_key, activated_at=grant.activated_at,
         term=term, floor=floor,
+    )  # fmt: skip
+
+
+def host_certificate(
+    request: Request,
+    request_digest: str,
+    installation: bytes,
+    key: Key,
+    grant: Grant,
+    terms: Terms,
+    *,
+    publisher: str,
+    organization: str | None,
+    serves: Mapping[int, Served],
+    by_file: bool,
+    floor: Floor,
+    now: int,
+) -> HostCertificate:
+    """Write the certificate that makes the sender of ``request`` an activation host.
+
+    It lasts 90 days where the host can ask again by itself, a year where its request came by file, and no longer than the key.
+    ``installation`` is the host's public key, ``serves`` are the organization's ``client`` keys of the product.
+    """
+    days = FILE_DAYS if by_file else ONLINE_DAYS
+    ends = min(end for end in (now + days * DAY, key.until) if end is not None)
+    return HostCertificate(
+        product=request.product, publisher=publisher, activation=grant.activation, installation=request.installation,
+        public=installation, issued_at=now, expires_at=ends,
+        product_id=product_id(request.product.slug, key.channel, key.serial), serial=key.serial, organization=organization,
+        serves=serves, lease_days=terms.lease_days, threshold=terms.threshold, count_group=terms.count_group, capacity=None,
+        request=request_digest, nonce=request.nonce, floor=floor,
     )  # fmt: skip
 
 

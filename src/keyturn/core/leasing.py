@@ -8,6 +8,7 @@ Leaves to others: rows and transactions (``host.ledger``), signatures (``host.le
   its reinstallations, are one.
 - Leases of an installation form a chain. Once a lease was presented, an older branch can only come from a copy (a cloned
   image, a restored snapshot): it gets an identity of its own. Before that it is a lost reply, and costs nothing.
+- What may be a late repetition of an older request is never called a copy: it is told that it is late.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ COPIED, OTHER_HARDWARE = "copied_store", "other_hardware"
 
 
 class Member(NamedTuple):
-    """One computer of the ledger. ``pairs`` are its hardware; ``leased`` says that it has had a lease.
+    """One computer of the ledger. ``pairs`` are its hardware; ``leased`` says that it has had a lease, ``since`` when the first.
 
-    ``presented`` is the newest lease (digest) that it showed; ``outstanding`` are those issued since, of which at most one
-    reached it.
+    ``recent``: it is among those that are counted. ``presented`` is the newest lease (digest) that its installation showed;
+    ``outstanding`` are those issued since, of which at most one reached it. ``asked`` is the newest time that one of its
+    installation's requests bears (not further ahead than a day).
     """
 
     computer: str
@@ -40,8 +42,10 @@ class Member(NamedTuple):
     since: int
     pairs: Mapping[str, str]
     leased: bool
+    recent: bool
     presented: str | None
     outstanding: frozenset[str]
+    asked: int
 
 
 class Granted(NamedTuple):
@@ -96,13 +100,15 @@ def decide(
     """Decide one request whose signature holds.
 
     ``own`` is the member with this installation key; ``alike`` are all that share a hardware pair; ``counted`` are the distinct
-    computers seen within 30 days without this one; ``held`` are those with a lease that runs.
+    computers seen within 30 days; ``held`` are those with a lease that runs.
 
     1. The host serves this ``client`` key, for this product.
     2. The installation is known: its hardware must be the same as far as both are known, and what it presents must be
-       its newest lease, or one whose reply was lost. Otherwise it is a copy.
+       its newest lease, or one whose reply was lost, or nothing. Otherwise it is a copy; unless it is no newer than a request
+       that was answered: then it may be a repetition that was late.
     3. The hardware is known: the same computer with another installation.
-    4. Who has had a lease is renewed. Who has not is counted, and waits until there are enough, or room for it.
+    4. Who has had a lease is renewed. Who has not is counted, and waits until there are enough, or room for it. A computer that
+       keeps nothing is not counted: it could come as many.
     """
     # 1.
     served = host.serves.get(request.serial)
@@ -113,14 +119,18 @@ def decide(
     member, how, add, rolled_back = own, "renewed", request.pairs, False
     presented = None if own is None else own.presented
     if own is not None:
-        found = hardware.match(request.pairs, own.pairs)
-        if found.known and not found.same:
+        # One slot in common is none that can be compared: pairs are known by both of their slots.
+        comparable = request.pairs.keys() & own.pairs.keys()
+        if comparable and not hardware.match(request.pairs, own.pairs).same:
             return Forked(own.computer, OTHER_HARDWARE)
-        # A lease of another host of the organization is no link of this chain, and says nothing about copies.
-        here = request.activation in (None, own.computer)
+        # A lease of another host of the organization is no link of this chain, and says nothing about copies. Nor does none at
+        # all: a certificate that was deleted. A copy that shows none is found out when the two of them renew.
+        here = request.previous is not None and request.activation == own.computer
         if here and request.previous in own.outstanding:
             presented = request.previous
         elif here and request.previous != own.presented:
+            if request.made_at <= own.asked:
+                return Refused("request_superseded", "a newer request of this installation was answered before this one")
             return Forked(own.computer, COPIED)
         rolled_back = presented == own.presented and bool(own.outstanding)
         add = hardware.fillable(request.pairs, own.pairs)
@@ -133,14 +143,15 @@ def decide(
         presented = None
     # 4.
     if member is None or not member.leased:
-        there = counted + 1
+        there = counted + (0 if request.ephemeral or (member is not None and member.recent) else 1)
         if there < host.threshold:
             return Waiting(new_computer if member is None else member.computer, add, there, host.threshold - there)
         if host.capacity is not None and held >= host.capacity:
             return Refused("host_full", f"this host serves {host.capacity} computers, and as many hold a lease")
     if member is None:
         return Granted(how, new_computer, new_number, now, add, None, False, ends)
-    return Granted(how, member.computer, member.number, member.since, add, presented, rolled_back, ends)
+    since = member.since if member.leased else now
+    return Granted(how, member.computer, member.number, since, add, presented, rolled_back, ends)
 
 
 def lease(

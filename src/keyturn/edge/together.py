@@ -21,7 +21,7 @@ from keyturn.edge.writer import GROUP
 
 T = TypeVar("T")
 
-EARLY = 16  # Items that are worth a commit while others still arrive.
+EARLY = 8  # Items that are worth a commit while others still arrive.
 
 
 class Together:

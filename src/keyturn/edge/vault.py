@@ -219,6 +219,18 @@ class Shelf:
             value["proof"] = held.proof.as_json()
         files.write_json(self._place("license.json"), value)
 
+    def host(self) -> str | None:
+        """The activation host that answered last, ``NAME:PORT``; a damaged note is none."""
+        try:
+            value = files.read_json(self._place("host.json"), 4096)
+        except KeyturnError:
+            return None
+        return str(value["place"]) if value is not None and isinstance(value.get("place"), str) else None
+
+    def keep_host(self, place: str) -> None:
+        if self.host() != place:
+            files.write_json(self._place("host.json"), {"place": place})
+
     def remove_held(self) -> None:
         files.remove(self._place("license.json"))
 

@@ -22,7 +22,7 @@ from keyturn.core import schedule
 from keyturn.core.documents import ProductFile
 from keyturn.core.errors import EXIT_FORBIDDEN, EXIT_REFUSED, KeyturnError, Refused
 from keyturn.core.policy import Policy
-from keyturn.edge.transport import Recorder, Transport, probe
+from keyturn.edge.transport import Recorder, Reply, Transport, probe
 from keyturn.edge.wire import Target
 
 CONTENT_TYPE = "application/jose"
@@ -96,33 +96,16 @@ class Line:
         self.probe()
         return self._transport.get_json(f"{self.product.service_url}/v1/products/{self.product.name.slug}/revocations")
 
-    def send(self, document: str, *, ask: bool = False) -> dict[str, Any] | Refused:
-        """Send one signed document and return the service's answer or its "no".
+    def send(self, document: str, *, ask: bool = False, by_file: bool = False) -> dict[str, Any] | Refused:
+        """Send one signed document and return the service's answer or its "no". ``by_file``: it was carried here.
 
         Raises: KeyturnError ``service_unready``, ``service_unreachable``, ``tls_untrusted``, ``answer_unexpected``,
         or the error the service reports about the document.
         """
         self.probe()
         self._say(f"Sending to {self.product.service_url} over TLS")
-        reply = self._transport.post(
-            f"{self.product.service_url}/v1/{'ask' if ask else 'exchange'}", document.encode("ascii"), CONTENT_TYPE
-        )
-        problem = reply.problem()
-        if problem is not None:
-            if problem.exit in (EXIT_REFUSED, EXIT_FORBIDDEN):
-                return Refused(problem.code, problem.detail, problem.retry_after, problem.reference)
-            if reply.status == 429 or reply.status >= 500:
-                raise KeyturnError(
-                    "service_unready",
-                    f"the service answers {problem.code}: {problem.detail}",
-                    retry_after=problem.retry_after,
-                )
-            raise problem
-        if reply.status != 200 or reply.media_type != "application/json":
-            raise KeyturnError(
-                "answer_unexpected", f"{self.product.service_url} answered {reply.status} {reply.media_type}"
-            )
-        return reply.json()
+        address = f"{self.product.service_url}/v1/{'ask' if ask else 'exchange'}{'?by=file' if by_file else ''}"
+        return outcome_of(self._transport.post(address, document.encode("ascii"), CONTENT_TYPE), self.product.service_url)
 
     def _link(self) -> bool:
         """Whether the link is one on which the probe is asked: not one that costs, on which the system was asked instead.
@@ -148,6 +131,24 @@ class Line:
     def _demand_name(self, url: str, scheme: str) -> None:
         target = Target.parse(url, scheme)
         self._policy.demand_name(target.host, target.port)
+
+
+def outcome_of(reply: Reply, where: str) -> dict[str, Any] | Refused:
+    """What an answer to a document says: the answer itself, or a "no".
+
+    Raises: KeyturnError ``service_unready``, ``answer_unexpected``, or the error that is reported about the document.
+    """
+    problem = reply.problem()
+    if problem is not None:
+        if problem.exit in (EXIT_REFUSED, EXIT_FORBIDDEN):
+            return Refused(problem.code, problem.detail, problem.retry_after, problem.reference)
+        if reply.status == 429 or reply.status >= 500:
+            why = f"{where} answers {problem.code}: {problem.detail}"
+            raise KeyturnError("service_unready", why, retry_after=problem.retry_after)
+        raise problem
+    if reply.status != 200 or reply.media_type != "application/json":
+        raise KeyturnError("answer_unexpected", f"{where} answered {reply.status} {reply.media_type}")
+    return reply.json()
 
 
 def proxied(environ: Mapping[str, str], policy: Policy) -> Mapping[str, str]:

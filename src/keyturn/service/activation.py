@@ -113,15 +113,15 @@ class ActivationService:
             return Refused("key_unknown", f"product key {request.product_id[:80]} is not known for this product")
         return Proven(token, request, verified.kid, terms)
 
-    def exchange(self, token: str) -> dict[str, Any] | Refused:
-        """Answer one document, waiting for the record to be durable. Raises as :meth:`prove`."""
+    def exchange(self, token: str, *, by_file: bool = False) -> dict[str, Any] | Refused:
+        """Answer one document, waiting until the record is durable; ``by_file``: it was carried here. Raises as :meth:`prove`."""
         proven = self.prove(token)
         if isinstance(proven, Refused):
             return proven
-        outcome = self.record(proven, self.database.write).result()
+        outcome = self.record(proven, self.database.write, by_file=by_file).result()
         return outcome if isinstance(outcome, Refused) else self.answer(proven, outcome, self.database.write)
 
-    def record(self, proven: Proven | Returned, write: Callable[..., F]) -> F:
+    def record(self, proven: Proven | Returned, write: Callable[..., F], *, by_file: bool = False) -> F:
         """Write the decision down through ``write`` (of a Database, or of one's Together).
 
         Its future ends when the decision is durable, with an Intent, a time or a Refused.
@@ -131,7 +131,7 @@ class ActivationService:
             token, release, thumbprint, terms = proven
             return write(lambda db: seats.release(db, token, release, thumbprint, terms, self.ids, now))
         issuer = self.issuer(test=proven.request.product.test)
-        return write(Alike(recording.record, Asked(*proven, issuer, self.ids, now)))
+        return write(Alike(recording.record, Asked(*proven, issuer, self.ids, now, by_file)))
 
     def issuer(self, *, test: bool) -> Issuer:
         """Who signs now, by what is on the disk now. Raises: KeyturnError ``trust_invalid`` without an issuing key in force."""
@@ -159,7 +159,7 @@ class ActivationService:
             product = self._product_of_the_day(proven.request.product.slug, now // DAY, self.home.chain.newest.number)
         return {
             "v": 1,
-            "certificate": certificate,
+            "host" if outcome.host else "certificate": certificate,
             "bundles": bundles,
             **({"product": product} if product else {}),
             "server_time": now,

@@ -28,7 +28,7 @@ def answer(call: Call, file: str) -> None:
     with opened(call) as s:
         for index, item in enumerate(items):
             if item.open:
-                outcome = s.exchange(item.document)
+                outcome = s.exchange(item.document, by_file=True)
                 if isinstance(outcome, Refused):
                     items[index] = item._replace(refused=outcome.as_error().as_json())
                 else:

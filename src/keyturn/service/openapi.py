@@ -44,7 +44,7 @@ PUBLIC = (
     Public("GET", "/.well-known/keyturn", "directory", "The directory: every other address, and the trust bundles",
            (shapes.Directory,)),
     Public("POST", "/v1/exchange", "exchange", "Activate, renew or return: one signed document in, its answer out",
-           (shapes.Certified, shapes.Released), "A request or a release: one compact JWS, signed with the installation's key.",
+           (shapes.Certified, shapes.HostCertified, shapes.Released), "A request or a release: one compact JWS, signed with the installation's key.",
            (shapes.RequestClaims, shapes.ReleaseClaims)),
     Public("POST", "/v1/ask", "ask", "What a request would get; takes no seat", (shapes.Considered,),
            "A request: one compact JWS.", (shapes.RequestClaims,)),

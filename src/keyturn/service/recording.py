@@ -19,9 +19,12 @@ from typing import NamedTuple
 import msgspec
 
 from keyturn.core import issuance, jws
-from keyturn.core.documents import Request
+from keyturn.core.documents import Certificate, Request
 from keyturn.core.errors import Refused
+from keyturn.core.hosting import HostCertificate
 from keyturn.core.issuance import Grant
+from keyturn.core.jws import Kind
+from keyturn.core.model import Channel
 from keyturn.core.terms import Terms
 from keyturn.service import seats
 from keyturn.service.ids import Ids
@@ -38,6 +41,10 @@ class Asked(NamedTuple):
     issuer: Issuer
     ids: Ids
     now: int
+    by_file: bool = False
+
+
+HOST_ACTIVATIONS = 10  # How often one host may be activated with its key: by so many installations.
 
 
 class _Taken(NamedTuple):
@@ -122,12 +129,13 @@ def _turn(db: Connection, asked: Sequence[Asked], rows: _Rows) -> list[Intent | 
         elif isinstance(found, Intent):
             outcomes.append(found._replace(used=used[serial]))
         elif not _is_new(found):
-            outcomes.append(rows.add(one, name, place, found, _Taken(place.held[found.activation].number, used[serial])))
+            number = place.held[found.activation].number
+            outcomes.append(rows.add(db, one, name, place, found, _Taken(number, used[serial])))
         elif (seat := next(taken[serial], None)) is None:
             outcomes.append(seats.limit_reached(one.request, place.limit))
         else:
             used[serial] = seat.used
-            outcomes.append(rows.add(one, name, place, found, seat))
+            outcomes.append(rows.add(db, one, name, place, found, seat))
     return outcomes
 
 
@@ -137,7 +145,12 @@ def _decide(db: Connection, one: Asked, place: Around, before: Answered | None) 
         if ended_at is not None:
             return Refused("request_superseded", "the activation this request led to has ended")
         return reissue(db, intent, one.issuer, one.now) if intent.kid in one.issuer.revoked else intent
-    return seats.decide(place, one.request, one.terms, new_activation=one.ids.uuid7(one.now), now=one.now)
+    found = seats.decide(place, one.request, one.terms, new_activation=one.ids.uuid7(one.now), now=one.now)
+    if place.key is None or place.key.channel is not Channel.HOST or isinstance(found, Refused):
+        return found
+    if seats.installed(db, one.request.serial, found.activation, one.thumbprint) >= HOST_ACTIVATIONS:
+        return Refused("limit_reached", f"this host was activated {HOST_ACTIVATIONS} times with its key")
+    return found
 
 
 def _is_new(found: object) -> bool:
@@ -167,7 +180,7 @@ class _Rows:
     def __init__(self) -> None:
         self._rows: dict[str, list[tuple[object, ...]]] = {statement: [] for statement in _STATEMENTS}
 
-    def add(self, one: Asked, name: str, place: Around, grant: Grant, seat: _Taken) -> Intent:
+    def add(self, db: Connection, one: Asked, name: str, place: Around, grant: Grant, seat: _Taken) -> Intent:
         """Carry out a grant, and write its certificate's content."""
         request, issuer, now = one.request, one.issuer, one.now
         serial, activation = request.serial, grant.activation
@@ -182,16 +195,27 @@ class _Rows:
         for pair, tag in grant.add.items():
             self._put(_PAIR, serial, request.scheme, pair, tag, activation)
         self._put(_INSTALLATION, serial, one.thumbprint, request.installation, activation, now)
-        content = issuance.certificate(
-            request, name, one.thumbprint, place.key, grant, one.terms,
-            publisher=issuer.publisher, seat=seat.number, floor=issuer.floor, now=now,
-        )  # fmt: skip
+        host = place.key.channel is Channel.HOST
+        if host:
+            organization, serves = seats.served(db, serial)
+            public = jws.read_header(one.token, Kind.REQUEST).jwk or b""
+            content: HostCertificate | Certificate = issuance.host_certificate(
+                request, name, public, place.key, grant, one.terms, publisher=issuer.publisher, organization=organization,
+                serves=serves, by_file=one.by_file, floor=issuer.floor, now=now,
+            )  # fmt: skip
+        else:
+            content = issuance.certificate(
+                request, name, one.thumbprint, place.key, grant, one.terms,
+                publisher=issuer.publisher, seat=seat.number, floor=issuer.floor, now=now,
+            )  # fmt: skip
         payload, facts = jws.dumps(content.claims()), msgspec.json.encode(request.facts, order="sorted").decode()
         self._put(_INTENT, serial, name, activation, grant.how, issuer.kid, payload, facts, now)
         self._put(_AUDIT, *seats.audit_row(
             one.ids, now, "installation", f"activation.{grant.how}", request.product_id, {"activation": activation}
         ))  # fmt: skip
-        return Intent(serial, name, activation, grant.how, issuer.kid, payload, None, seat.used, place.limit, seat.number)
+        return Intent(
+            serial, name, activation, grant.how, issuer.kid, payload, None, seat.used, place.limit, seat.number, int(host)
+        )
 
     def write(self, db: Connection) -> None:
         """Write them all. Rows that are inserted are so by few statements: each gives Python's lock away once, and not twice."""

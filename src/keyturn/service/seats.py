@@ -12,12 +12,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from sqlite3 import Connection, Row
 from typing import Any, NamedTuple
 
-import msgspec
-
 from keyturn.core import issuance
 from keyturn.core.documents import Release, Request
 from keyturn.core.errors import Refused
 from keyturn.core.hardware import Seat
+from keyturn.core.hosting import MAX_SERVED, Served
 from keyturn.core.issuance import Grant, Key
 from keyturn.core.jws import Kind
 from keyturn.core.model import Channel
@@ -40,11 +39,12 @@ class Intent(NamedTuple):
     used: int
     limit: int
     seat: int
+    host: int = 0  # 1: it makes an activation host.
 
     @property
     def kind(self) -> Kind:
         """What a decision is signed as, and never anything else."""
-        return Kind.CERTIFICATE
+        return Kind.HOST if self.host else Kind.CERTIFICATE
 
 
 class Issuer(NamedTuple):
@@ -104,7 +104,8 @@ class Around(NamedTuple):
 
 def look_around(db: Connection, asked: Sequence[tuple[Request, str]]) -> list[Around]:
     """Look up what requests (each with its installation's thumbprint) find: a statement for each table, for all of them."""
-    keys = {name: _counted(find_key(db, *name)) for name in {(str(r.product), r.serial) for r, _ in asked}}
+    named = sorted({(str(request.product), request.serial) for request, _ in asked})
+    keys = {(row["named"], row["serial"]): _counted(row) for row in _among(db, "product, serial", named, _KEYS)}
     owners: dict[int, list[str]] = {}
     pairs = [(n, r.serial, r.scheme, pair, tag) for n, (r, _) in enumerate(asked) for pair, tag in r.pairs.items()]
     for n, activation in _among(db, "n, serial, scheme, pair, tag", pairs, OWNERS):
@@ -118,7 +119,7 @@ def look_around(db: Connection, asked: Sequence[tuple[Request, str]]) -> list[Ar
         moves.setdefault((serial, name), []).append(moved_at)
     found = []
     for n, (request, _) in enumerate(asked):
-        key, used, limit = keys[str(request.product), request.serial]
+        key, used, limit = keys.get((str(request.product), request.serial), (None, 0, 0))
         names, mine_is = sorted(set(owners.get(n, ()))), own.get(n)
         near = {name: held[request.serial, name] for name in (*names, mine_is) if name is not None}
         moved = () if mine_is is None else moves.get((request.serial, mine_is), ())
@@ -255,6 +256,26 @@ def standing_of(db: Connection, kids: Collection[str], after: tuple[int, str], l
     return [_as_intent(row) for row in rows]
 
 
+def served(db: Connection, serial: int) -> tuple[str | None, dict[int, Served]]:
+    """Whose activation host a ``host`` key makes, and which ``client`` keys it serves: the organization's, of its product."""
+    row = db.execute("SELECT organization, product FROM product_key WHERE serial = ?", (serial,)).fetchone()
+    keys = db.execute(
+        "SELECT serial, edition, features FROM product_key WHERE product = ? AND organization IS ? AND channel = 'client'"
+        " AND blocked = 0 ORDER BY serial LIMIT ?",
+        (row["product"], row["organization"], MAX_SERVED),
+    ).fetchall()
+    return row["organization"], {key["serial"]: Served(key["edition"], _features(key["features"])) for key in keys}
+
+
+def installed(db: Connection, serial: int, activation: str, thumbprint: str) -> int:
+    """How many installations other than this one a seat has had."""
+    row = db.execute(
+        "SELECT count(*) AS n FROM installation WHERE serial = ? AND activation = ? AND thumbprint <> ?",
+        (serial, activation, thumbprint),
+    ).fetchone()
+    return int(row["n"])
+
+
 def write_audit(
     db: Connection, ids: Ids, now: int, actor: str, action: str, subject: str, detail: dict[str, Any]
 ) -> None:
@@ -262,12 +283,13 @@ def write_audit(
 
 
 def audit_row(ids: Ids, now: int, actor: str, action: str, subject: str, detail: dict[str, Any]) -> tuple[object, ...]:
-    return ids.uuid7(now), now, actor, action, subject, msgspec.json.encode(detail, order="sorted").decode()
+    return ids.uuid7(now), now, actor, action, subject, json.dumps(detail, sort_keys=True)
 
 
 AUDIT = "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?, ?)"
 _FOUND = (
-    "SELECT i.serial, i.request, i.activation, i.how, i.kid, i.payload, i.signature, k.seats_used, k.seat_limit, a.seat{}"
+    "SELECT i.serial, i.request, i.activation, i.how, i.kid, i.payload, i.signature, k.seats_used, k.seat_limit, a.seat,"
+    " k.channel = 'host'{}"
     " FROM {} JOIN product_key k ON k.serial = i.serial"
     " JOIN activation a ON a.serial = i.serial AND a.id = i.activation"
 )
@@ -275,6 +297,10 @@ _INTENT = _FOUND.format("", "intent i")
 # A look-up by primary key for each row of `asked`, whatever the planner thinks: CROSS JOIN is its order.
 _ANSWERED = _FOUND.format(
     ", a.ended_at", "asked CROSS JOIN intent i ON i.serial = asked.serial AND i.request = asked.request"
+)
+_KEYS = (
+    "SELECT asked.product AS named, k.* FROM asked CROSS JOIN product p ON p.name = asked.product"
+    " CROSS JOIN product_key k ON k.serial = asked.serial AND k.product = p.slug"
 )
 OWNERS = (
     "SELECT n, s.activation FROM asked CROSS JOIN seat_pair s"
@@ -295,10 +321,8 @@ _MOVES = (
 )
 
 
-def _counted(row: Row | None) -> tuple[Key | None, int, int]:
+def _counted(row: Row) -> tuple[Key | None, int, int]:
     """A key, how many of its seats are used, and how many it has."""
-    if row is None:
-        return None, 0, 0
     key = Key(
         row["serial"], Channel(row["channel"]), row["edition"], _features(row["features"]), bool(row["blocked"]),
         row["term_days"], row["until"],

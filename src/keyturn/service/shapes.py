@@ -350,6 +350,18 @@ class Certified(Answer):
     product: str | None = None  # The product file of today, with new bundles or after a revocation.
 
 
+class HostCertified(Answer):
+    """The answer to a request of an activation host: its host certificate, and what travels beside it."""
+
+    v: int
+    host: str
+    bundles: list[str]
+    server_time: int
+    renew_after: int
+    seat: Seat
+    product: str | None = None
+
+
 class Released(Answer):
     """The answer to a release."""
 

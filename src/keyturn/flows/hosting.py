@@ -1,0 +1,144 @@
+"""One exchange with an activation host: find one that may be believed, send once, read the answer.
+
+Keeps: the order in which hosts are asked, and everything that is checked before a request leaves this computer.
+Leaves to others: where names come from (``edge.discovery``), what becomes of an answer (``client.actions``).
+
+- DNS proves nothing. A host counts if the publisher certified its key for this product, and that key vouches for the very
+  TLS certificate of the connection.
+- A host that does not answer, is no host, or is without permission is passed over, and said; the next one is asked.
+- A host whose clock is more than a day from this one is refused, with both times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from keyturn.core import hosting, trust
+from keyturn.core.documents import ProductFile
+from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.hosting import HostCertificate
+from keyturn.core.model import DAY, b64u, rfc3339
+from keyturn.core.policy import Policy
+from keyturn.core.srv import Place
+from keyturn.core.trust import Chain
+from keyturn.edge.transport import Recorder, Transport
+from keyturn.flows.exchange import ANYTHING, CONTENT_TYPE, Say, outcome_of, proxied
+
+DIRECTORY = "/.well-known/keyturn-host"
+
+
+class HostLine:
+    """A line to the first of several activation hosts that may be believed, opened when first needed."""
+
+    def __init__(
+        self,
+        product: ProductFile,
+        chain: Chain,
+        places: Callable[[], Sequence[Place]],
+        environ: Mapping[str, str],
+        *,
+        now: Callable[[], int],
+        say: Say = lambda _text: None,
+        recorder: Recorder | None = None,
+        policy: Policy = ANYTHING,
+        chosen: Callable[[Place], None] = lambda _place: None,
+    ) -> None:
+        """``places`` are asked in their order; ``chosen`` hears which one answered. Raises nothing yet."""
+        self.product, self._chain, self._places = product, chain, places
+        self._say, self._policy, self._recorder, self._now = say, policy, recorder, now
+        self._environ = proxied(environ, policy)
+        self._chosen = chosen
+        self._open = contextlib.ExitStack()
+        self._at: tuple[Place, Transport] | None = None
+
+    def __enter__(self) -> HostLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def reach(self) -> None:
+        """Find a host. Raises: KeyturnError ``policy_forbids``, ``host_not_found`` with what each one said."""
+        self._policy.demand("host")
+        if self._at is not None:
+            return
+        failed = []
+        for place in self._places():
+            try:
+                self._policy.demand_name(place.target, place.port)
+                self._at = place, self._believed(place)
+            except KeyturnError as error:
+                failed.append(f"{place}: {error.detail} ({error.code})")
+                self._say(f"Passed over {place}: {error.detail}")
+                continue
+            self._chosen(place)
+            return
+        raise KeyturnError("host_not_found", "; ".join(failed) or "neither a name nor DNS tells of one", data={"asked": failed})
+
+    def send(self, document: str, *, ask: bool = False) -> dict[str, Any] | Refused:
+        """Send one signed document to the host. Raises: KeyturnError as :meth:`reach` and ``Line.send``; ``usage`` to ask."""
+        if ask:
+            raise KeyturnError("usage", "an activation host is not asked what it would cost: it costs nothing")
+        self.reach()
+        assert self._at is not None
+        place, transport = self._at
+        self._say(f"Sending to the activation host {place} over TLS")
+        address = f"https://{place}/v1/lease"
+        return outcome_of(transport.post(address, document.encode("ascii"), CONTENT_TYPE), str(place))
+
+    def revocations(self) -> dict[str, object]:
+        """Raises: KeyturnError ``usage``: the list is the publisher's, and a lease ends by itself."""
+        raise KeyturnError("usage", "a lease is renewed or ends by itself: there is nothing to validate")
+
+    def _believed(self, place: Place) -> Transport:
+        """Connect, and check who is there before anything is sent.
+
+        1. The TLS certificate is noted, and is the same on every connection.
+        2. The host's directory: trust bundles that continue the known chain, and a certificate for this product.
+        3. The host's key vouches for the TLS certificate.
+        4. Its clock and this one are within a day.
+
+        Raises: KeyturnError ``service_unreachable``, ``host_untrusted``, or why its certificate does not verify.
+        """
+        # 1.
+        seen: list[str] = []
+
+        def judge(der: bytes) -> None:
+            seen.append(b64u(hashlib.sha256(der).digest()))
+            if seen[-1] != seen[0]:
+                raise KeyturnError("host_untrusted", f"{place} shows another TLS certificate than a moment ago")
+
+        transport = self._open.enter_context(Transport(environ=self._environ, recorder=self._recorder, judge=judge))
+        directory = transport.get_json(f"https://{place}{DIRECTORY}")
+        # 2.
+        host = self._certified(directory)
+        # 3.
+        hosting.verify_endorsement(str(directory.get("endorsement")), host, seen[-1], self._now())
+        # 4.
+        there = directory.get("server_time")
+        if not isinstance(there, int) or abs(there - self._now()) > DAY:
+            said = rfc3339(there) if isinstance(there, int) else "nothing"
+            raise KeyturnError("host_untrusted", f"its clock says {said}, this one {rfc3339(self._now())}")
+        return transport
+
+    def _certified(self, directory: Mapping[str, object]) -> HostCertificate:
+        offered, tokens = directory.get("bundles"), directory.get("hosts")
+        texts = offered.get(self._chain.thumbprint) if isinstance(offered, dict) else None
+        if not isinstance(tokens, list) or not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise KeyturnError("host_untrusted", "it has no certificate of this publisher")
+        chain = trust.longer(self._chain.texts, texts, self._chain.thumbprint)
+        why = KeyturnError("host_untrusted", "it has no certificate for this product")
+        for token in tokens:
+            try:
+                host = hosting.read_host(str(token), self.product.name, chain)
+            except KeyturnError as error:
+                if error.code != "document_foreign":
+                    why = error
+                continue
+            if host.issued_at - DAY <= self._now() <= host.expires_at:
+                return host
+            why = KeyturnError("host_untrusted", f"its certificate was in force until {rfc3339(host.expires_at)}")
+        raise why
