@@ -51,7 +51,7 @@ VERSION = "keyturn.__version__"
 # The client ships alone: these parts of Keyturn, and these foreign packages.
 CLIENT_ROOTS = ("keyturn", "keyturn.__main__", "keyturn.cli", "keyturn.verbs", "keyturn.extras")
 CLIENT_NEVER = ("keyturn.edge.database", "keyturn.edge.web")
-CLIENT_FLOWS = ("keyturn.flows", "keyturn.flows.exchange")
+CLIENT_FLOWS = ("keyturn.flows", "keyturn.flows.exchange", "keyturn.flows.hosting")
 CLIENT_FOREIGN = frozenset({"click", "cryptography", "dns"})
 
 

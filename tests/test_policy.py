@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from keyturn import KeyturnError
 from keyturn.client import policies
 from keyturn.client.disclosing import declaration
+from keyturn.client.machine import Machine
 from keyturn.client.policies import WITHHOLDABLE
 from keyturn.core import policy
 from keyturn.core.documents import UNAVAILABLE, read_request
 from keyturn.core.policy import Policy
+from keyturn.edge import probes
+from keyturn.edge.probes import Computer
 from keyturn.testing import World
 from keyturn.testing.computers import synthetic
 from peers import Peer, answering
@@ -170,6 +173,24 @@ def test_rules_are_read_where_the_system_keeps_them(tmp_path: Path, world: World
     assert policies.policy_of(str(tmp_path / "none"), machine).file is True
 
 
+def test_the_cloud_is_asked_by_every_read_or_by_none(tmp_path: Path, world: World) -> None:
+    """Only where the system's policy says so: a home's cannot, and a file that is not understood does not."""
+    for text, wanted in (("", False), ('cloud_metadata = "ask"', True), ('cloud_metadata = "ask"\nx = 1', False)):
+        (tmp_path / "policy.toml").write_text(f"[policy]\n{text}\n")
+        given: list[bool] = []
+
+        place = synthetic(1).write(tmp_path / f"pc-{wanted}-{len(text)}")
+
+        def read(_root: str | None, *, facts: bool, ask: object = None, given: list[bool] = given, at: Path = place) -> Computer:
+            given.append(ask is not None)
+            return probes.read(str(at), facts=facts)
+
+        machine = Machine({"HOME": str(tmp_path)}, read=read, rules=str(tmp_path))
+        product = world.client()._load().opened.product
+        machine.computer(product)
+        assert given == [wanted]
+
+
 # --- the real programs ---
 
 
@@ -204,7 +225,8 @@ def test_online_never_sends_nothing(tmp_path: Path, scene: tuple[Publisher, Path
     assert (doctor.exit, doctor.json["sentence"].partition(":")[0]) == (5, "Policy")
     assert publisher.log() == before
     entry = home.status()
-    assert (entry["policy"], entry["next_command"]) == (f'{home.path}/policy.toml:2: online = "never"', "keyturn export request -o F.ktx")
+    assert entry["policy"] == f'{home.path}/policy.toml:2: online = "never"'
+    assert entry["next_command"] == "keyturn export request -o F.ktx"
     (event,) = [e for e in home("events").ok().json["events"] if e["name"] == "policy_forbade"]
     assert (event["code"], event["return_code"], event["event_id"]) == ("policy_forbids", 5, 205)
     assert event["remedy"]

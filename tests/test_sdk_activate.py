@@ -32,9 +32,9 @@ def spy(world: World) -> Spy:
         line = world.publisher.connect(product, environ, **options)
         inner = line.send
 
-        def send(document: str, *, ask: bool = False) -> Any:
+        def send(document: str, *, ask: bool = False, by_file: bool = False) -> Any:
             sent.append(document)
-            return inner(document, ask=ask)
+            return inner(document, ask=ask, by_file=by_file)
 
         line.send = send  # type: ignore[method-assign]
         return line

@@ -103,7 +103,7 @@ def test_what_cannot_be_signed_now_is_signed_later(keep: Keep, kind: str) -> Non
 
 
 def test_nobody_but_the_recorder_makes_an_intent() -> None:
-    """The type is the proof: `Intent` is built where it is recorded and where it is read again, `Sheet` and `Listing` in `activation` alone."""
+    """The type is the proof: `Intent` is built where it is recorded and read again, the others in `activation`."""
     makers: dict[str, set[str]] = {"Intent": set(), "Sheet": set(), "Listing": set()}
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -35,9 +35,9 @@ def test_the_wheel_holds_everything_below_the_package_and_nothing_else(alone: Wh
 
 
 def test_only_the_clients_dependencies_are_installed(alone: WheelEnvironment) -> None:
-    """Beside pip and its helpers: the client's two dependencies and what they need."""
+    """Beside pip and its helpers: the client's three dependencies and what they need."""
     found = {entry["name"] for entry in json.loads(alone.pip("list", "--format", "json"))}
-    assert {"keyturn", "click", "cryptography"} <= found
+    assert {"keyturn", "click", "cryptography", "dnspython"} <= found
     assert not found & {"starlette", "uvicorn", "httptools", "uvloop", "pynacl", "joserfc", "rich"}
     assert alone.pip("check").startswith("No broken requirements")
 

@@ -14,7 +14,8 @@ from keyturn.core.errors import KeyturnError
 from keyturn.edge.terminal import Verb
 
 _SERVICE = ("starlette", "uvicorn", "msgspec", "prometheus_client", "mnemonic", "segno")
-_NEEDS = {"service": _SERVICE, "demo": (*_SERVICE, "joserfc")}
+_HOST = ("starlette", "uvicorn", "msgspec", "prometheus_client", "nacl")
+_NEEDS = {"service": _SERVICE, "host": _HOST, "demo": (*_SERVICE, "joserfc")}
 
 
 def _command(name: str, place: str) -> click.Command:
@@ -50,6 +51,8 @@ def __getattr__(name: str) -> click.Command:
     """Build the verb when it is called, not when the door is opened (PEP 562)."""
     if name == "service":
         return _command("service", "keyturn.service.cli:service")
+    if name == "host":
+        return _command("host", "keyturn.host.cli:host")
     if name == "demo":
         return _command("demo", "keyturn.demo:demo")
     raise AttributeError(name)

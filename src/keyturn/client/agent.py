@@ -54,7 +54,7 @@ def run(call: Call, at: str | None, once: bool) -> None:
             return
         at = at or default_socket(call)
         if vault.agent is not None and files.privileged():
-            leave_anchors(call.say)
+            leave_anchors(call.say, read=machine_of(call).read)
 
         def ready() -> None:
             asked = f"programs ask at {at}" if at else "no program can ask, because no socket was named"

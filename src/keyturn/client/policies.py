@@ -23,13 +23,13 @@ MAX_POLICY = 65_536
 
 
 def policy_of(home: str, machine: Machine) -> Policy:
-    """The policy for a store.
+    """The policy for a store; for no store (an empty ``home``) the system's alone.
 
     Raises: KeyturnError ``policy_malformed`` (then nothing may leave this computer), ``permission_denied``,
     ``storage_failed``, ``input_too_large``.
     """
     system = [said for path in _system_files(machine.rules) if (said := _said(path)) is not None]
-    return policy.together(system, _said(os.path.join(home, "policy.toml")))
+    return policy.together(system, _said(os.path.join(home, "policy.toml")) if home else None)
 
 
 def minute_of_day(now: int) -> int:

@@ -99,6 +99,8 @@ _ENTRIES = (
     Entry("dns_refused", 5, 403, "The name server does not allow this change", "Give the host a TSIG key that may change the zone, or copy the lines of `keyturn host publish --print`."),
     Entry("host_not_found", 3, 502, "No activation host was found",
           "Name it with --host NAME[:PORT], or ask your administrator whether DNS names one (_keyturn._tcp)."),
+    Entry("host_lapsed", 3, 503, "The activation host's own certificate has ended, so it gives no lease",
+          "Renew it on the host: `keyturn host activate`; computers that hold a lease stay licensed, and other hosts go on."),
     Entry("host_untrusted", 3, 502, "This is not an activation host of the organization, so nothing was sent",
           "Ask your administrator which host is the right one; `keyturn doctor` names those that were found."),
     Entry("answer_unexpected", 3, 502, "The answer did not come from an activation service", "Check the address, and whether a portal or proxy answers in its place."),

@@ -126,7 +126,7 @@ def decide(
         # A lease of another host of the organization is no link of this chain, and says nothing about copies. Nor does none at
         # all: a certificate that was deleted. A copy that shows none is found out when the two of them renew.
         here = request.previous is not None and request.activation == own.computer
-        if here and request.previous in own.outstanding:
+        if here and (request.previous in own.outstanding or own.presented is None):
             presented = request.previous
         elif here and request.previous != own.presented:
             if request.made_at <= own.asked:

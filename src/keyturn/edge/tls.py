@@ -1,4 +1,4 @@
-"""A private TLS authority for first use, until the publisher brings a certificate of its own.
+"""A private TLS authority for first use, until the publisher brings a certificate of its own; an activation host's own certificate.
 
 The authority's certificate travels in the product file, so clients need nothing installed; a public certificate
 can replace it later, because clients accept the system's store as well.
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from keyturn.core.errors import KeyturnError
-from keyturn.core.model import DAY
+from keyturn.core.model import DAY, sha256_b64u
 from keyturn.edge import files
 
 AUTHORITY_DAYS = 3650
@@ -52,6 +52,30 @@ def create_authority(folder: Path, *, publisher: str, url: str, now: int) -> Non
     files.write(folder / "ca.pem", ca.public_bytes(pem))
     files.write(folder / "key.pem", _private(key), files.PRIVATE)
     files.write(folder / "cert.pem", certificate.public_bytes(pem) + ca.public_bytes(pem))
+
+
+def create_own(folder: Path, *, name: str, now: int) -> None:
+    """Write ``cert.pem`` and ``key.pem`` (ECDSA P-256): a certificate that only itself vouches for, of a peer that is known otherwise."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    certificate = (
+        _builder(subject, subject, key, now, AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    files.write(folder / "key.pem", _private(key), files.PRIVATE)
+    files.write(folder / "cert.pem", certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def fingerprint(certificate: bytes) -> str:
+    """The base64url SHA-256 of a certificate's DER form (PEM; the first of a chain). Raises: KeyturnError ``store_damaged``."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate)
+    except ValueError as error:
+        raise KeyturnError("store_damaged", "the TLS certificate cannot be read", remedy=_BRING) from error
+    return sha256_b64u(found.public_bytes(serialization.Encoding.DER))
 
 
 def pair_until(certificate: bytes, key: bytes) -> int:

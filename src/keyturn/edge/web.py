@@ -82,6 +82,8 @@ def problem(
         "reference": told.reference,
         "retry_after": told.retry_after,
     }
+    # Figures for programs (RFC 9457, section 3.2): numbers only, because texts of other layers are for the log.
+    members |= {name: value for name, value in told.data.items() if type(value) is int and name not in members}
     waiting = {} if told.retry_after is None else {"Retry-After": str(told.retry_after)}
     if (status or told.entry.status) == 401:
         waiting["WWW-Authenticate"] = 'Bearer realm="keyturn"'

@@ -53,6 +53,7 @@ class HostLine:
         self._chosen = chosen
         self._open = contextlib.ExitStack()
         self._at: tuple[Place, Transport] | None = None
+        self._beside: dict[str, Any] = {}
 
     def __enter__(self) -> HostLine:
         return self
@@ -87,7 +88,9 @@ class HostLine:
         place, transport = self._at
         self._say(f"Sending to the activation host {place} over TLS")
         address = f"https://{place}/v1/lease"
-        return outcome_of(transport.post(address, document.encode("ascii"), CONTENT_TYPE), str(place))
+        outcome = outcome_of(transport.post(address, document.encode("ascii"), CONTENT_TYPE), str(place))
+        # An answer need not repeat what the directory said: the certificate of whoever signed it, and the bundles for that.
+        return outcome if isinstance(outcome, Refused) else {**self._beside, **outcome}
 
     def revocations(self) -> dict[str, object]:
         """Raises: KeyturnError ``usage``: the list is the publisher's, and a lease ends by itself."""
@@ -139,6 +142,7 @@ class HostLine:
                     why = error
                 continue
             if host.issued_at - DAY <= self._now() <= host.expires_at:
+                self._beside = {"host": str(token), "bundles": list(texts)}
                 return host
             why = KeyturnError("host_untrusted", f"its certificate was in force until {rfc3339(host.expires_at)}")
         raise why

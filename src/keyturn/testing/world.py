@@ -128,8 +128,8 @@ class DirectLine(Line):
     def revocations(self) -> dict[str, object]:
         return self._service.revocations(self.product.name.slug)
 
-    def send(self, document: str, *, ask: bool = False) -> dict[str, Any] | Refused:
-        outcome = self._service.ask(document) if ask else self._service.exchange(document)
+    def send(self, document: str, *, ask: bool = False, by_file: bool = False) -> dict[str, Any] | Refused:
+        outcome = self._service.ask(document) if ask else self._service.exchange(document, by_file=by_file)
         if self._keep is not None:
             received = outcome.as_error().as_json() if isinstance(outcome, Refused) else outcome
             self._keep("POST", document.encode(), json.dumps(received).encode())
@@ -233,7 +233,7 @@ class _RefusingLine(Line):
     def probe(self) -> None:
         """Nothing to probe."""
 
-    def send(self, document: str, *, ask: bool = False) -> dict[str, Any] | Refused:
+    def send(self, document: str, *, ask: bool = False, by_file: bool = False) -> dict[str, Any] | Refused:
         error = KeyturnError(self._code)
         if error.exit != 1:
             raise error

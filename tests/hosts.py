@@ -1,0 +1,153 @@
+"""An organization with activation hosts, and computers that ask them: in one process, or over TLS.
+
+Keeps: a host that its publisher really certified, and a computer as small as it can be: a key, hardware pairs, and the chain of its
+leases. Leaves to others: the client (``keyturn.client``), the programs (``programs``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keyturn.core import containers, hardware, hosting, jws
+from keyturn.core.documents import FACTS, UNAVAILABLE, ProductFile, Request
+from keyturn.core.errors import Refused
+from keyturn.core.hosting import HostCertificate, Lease
+from keyturn.core.jws import Kind
+from keyturn.core.model import Channel, b64u, product_id
+from keyturn.core.trust import Chain
+from keyturn.edge import probes, sodium
+from keyturn.host import enrolling, home
+from keyturn.host.enrolling import Machine
+from keyturn.host.home import HostHome
+from keyturn.host.leasing import LeasingHost
+from keyturn.service import catalog
+from keyturn.testing import Clock, World
+from keyturn.testing.computers import RecordedComputer, synthetic
+from keyturn.testing.world import Chance, DirectLine
+
+ORGANIZATION = "acme"
+
+
+class Organization:
+    """An organization with a ``host`` and a ``client`` key of the world's product."""
+
+    def __init__(self, world: World, name: str = ORGANIZATION) -> None:
+        self.world = world
+        publisher = world.publisher
+        publisher.database.write_now(
+            lambda db: catalog.create_organization(db, name, name.title(), publisher.service.ids, world.clock())
+        )
+        (self.client_key,) = publisher.mint_all(channel="client", limit=1, organization=name)
+        (self.host_key,) = publisher.mint_all(channel="host", limit=6, organization=name)
+        self._hosts = 0
+
+    def host(self, folder: Path | None = None, *, clock: Clock | None = None) -> LeasingHost:
+        """A host that the publisher certified just now. Close its database in the end."""
+        self._hosts += 1
+        world = self.world
+        place = folder or world.folder / f"host-{self._hosts}-{self.host_key['serial']}"
+        chance = Chance(f"host {self._hosts} {self.host_key['serial']}")
+        home.initialise(place, f"00000000-0000-4000-8000-{self._hosts:012d}", world.clock())
+        home.add_product(place, world.product)
+        opened = HostHome(place, {})
+        (permit,) = opened.permits.values()
+        enrolling.install_key(permit, self.host_key["key"])
+        done = enrolling.exchange(
+            opened, permit, self.machine(synthetic(900 + self._hosts), chance), DirectLine(world.publisher.service, permit.opened.product, None).send
+        )
+        assert not isinstance(done, Refused), done
+        return LeasingHost(opened, opened.open_database(), clock=clock or world.clock, chance=chance)
+
+    def machine(self, computer: RecordedComputer, chance: Chance) -> Machine:
+        place = self.world.folder / f"hardware-{hashlib.sha256(repr(computer).encode()).hexdigest()[:12]}"
+        if not place.exists():
+            computer.write(place)
+        return Machine(self.world.clock, chance, lambda: probes.read(str(place), facts=True))
+
+    def computer(self, number: int, **options: Any) -> Computer:
+        return Computer(self, number, **options)
+
+
+class Computer:
+    """A computer with one installation: it asks, keeps the newest lease that reached it, and presents it when it asks again."""
+
+    def __init__(
+        self, organization: Organization, number: int, *, hardware_of: int | None = None, anchors: Mapping[str, str] | None = None,
+        ephemeral: bool = False,
+    ) -> None:  # fmt: skip
+        self.organization, self.number, self.ephemeral = organization, number, ephemeral
+        opened = containers.open_product(jws.loads(organization.world.product))
+        self.product: ProductFile = opened.product
+        self.chain: Chain = opened.chain
+        self.generation = 0
+        self.guid = f"11111111-0000-4000-8000-{number:012d}"
+        seed = number if hardware_of is None else hardware_of
+        self.anchors = anchors if anchors is not None else {
+            "uuid": f"uuid-{seed}-of-a-computer", "board": f"board-{seed}-serial", "disk": f"disk-{seed}-serial", "nic": f"nic-{seed}-address",
+        }  # fmt: skip
+        self.lease: str | None = None
+        self.held: Lease | None = None
+        self.ahead = 0  # Seconds that its clock is ahead.
+
+    @property
+    def signer(self) -> Any:
+        return sodium.signer(hashlib.sha256(f"installation {self.number} {self.generation}".encode()).digest())
+
+    def copy(self, *, hardware_of: int | None = None) -> Computer:
+        """A copy of its disk, on the same hardware or another's."""
+        twin = Computer(self.organization, self.number, ephemeral=self.ephemeral)
+        anchors = self.anchors if hardware_of is None else Computer(self.organization, hardware_of).anchors
+        twin.guid, twin.generation, twin.anchors = self.guid, self.generation, anchors
+        twin.lease, twin.held = self.lease, self.held
+        return twin
+
+    def reinstall(self) -> None:
+        """A new installation on the same hardware: nothing is left of the old one."""
+        self.generation += 1
+        self.lease = self.held = None
+
+    def request(self, **other: Any) -> str:
+        """A new request, signed."""
+        world, key = self.organization.world, self.organization.client_key
+        pairs = hardware.pairs(self.anchors, self.product.name)
+        nonce = b64u(world.publisher.service.ids.chance(16))
+        values: dict[str, Any] = {
+            "product": self.product.name, "product_id": product_id(self.product.name.slug, Channel.CLIENT, key["serial"]),
+            "serial": key["serial"], "key_proof": "x" * 43, "installation": self.guid, "nonce": nonce,
+            "made_at": world.clock() + self.ahead, "scheme": hardware.SCHEME, "pairs": pairs, "tags": {}, "commitment": "c" * 43,
+            "facts": {name: {UNAVAILABLE: "a test"} for name in FACTS}, "state": 2,
+            "previous": None if self.lease is None else jws.digest(self.lease),
+            "activation": None if self.held is None else self.held.certificate.activation, "vm": None, "container": None,
+            "ephemeral": self.ephemeral, "allow_ephemeral": False, "bundle": self.chain.newest.number,
+        }  # fmt: skip
+        signer = self.signer
+        return jws.sign(Kind.REQUEST, Request(**{**values, **other}).claims(), signer.public, signer.sign, own=True)
+
+    def take(self, token: str, answer: Mapping[str, Any]) -> None:
+        """Verify and keep the answer to a request: a lease, or an identity of its own."""
+        now = self.organization.world.clock()
+        if "identity" in answer:
+            self.generation += 1_000
+            self.guid = str(jws.loads(jws.payload_of(answer["identity"]))["installation"])
+            self.lease = self.held = None
+            return
+        host = self.believes(answer["host"])
+        lease = hosting.verify_lease(answer["lease"], host)
+        assert lease.certificate.request == jws.digest(token)
+        assert lease.certificate.holder == self.signer.kid
+        assert lease.certificate.issued_at <= now + 86_400
+        self.lease, self.held = answer["lease"], lease
+
+    def believes(self, token: str) -> HostCertificate:
+        return hosting.read_host(token, self.product.name, self.chain)
+
+    def ask(self, host: LeasingHost, *, lost: bool = False) -> dict[str, Any] | Refused:
+        """Ask, and keep the answer unless it is ``lost``. Raises: KeyturnError as ``LeasingHost.exchange``."""
+        token = self.request()
+        answer = host.exchange(token)
+        if not lost and not isinstance(answer, Refused):
+            self.take(token, answer)
+        return answer
