@@ -56,7 +56,10 @@ class Organization:
         (permit,) = opened.permits.values()
         enrolling.install_key(permit, self.host_key["key"])
         done = enrolling.exchange(
-            opened, permit, self.machine(synthetic(900 + self._hosts), chance), DirectLine(world.publisher.service, permit.opened.product, None).send
+            opened,
+            permit,
+            self.machine(synthetic(900 + self._hosts), chance),
+            DirectLine(world.publisher.service, permit.opened.product, None).send,
         )
         assert not isinstance(done, Refused), done
         return LeasingHost(opened, opened.open_database(), clock=clock or world.clock, chance=chance)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from keyturn import Client, KeyturnError
-from keyturn.client import actions
+from keyturn.client import accepting, actions
 from keyturn.client.machine import Machine
 from keyturn.core import documents, jws
 from keyturn.core.errors import Refused
@@ -300,7 +300,7 @@ def test_a_certificate_answers_only_its_own_request(world: World) -> None:
     actions.install_key(shelf, minted["key"], two._machine)
     actions.make_request(shelf, two._machine)
     with pytest.raises(KeyturnError) as refused:
-        actions.accept_answer(shelf, two._machine, answer)
+        accepting.accept_answer(shelf, two._machine, answer)
     assert refused.value.code == "document_foreign"
     assert two.status().state == "initial_grace"
 

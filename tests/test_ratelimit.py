@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from keyturn.client import actions
+from keyturn.client import accepting, actions
 from keyturn.core import containers
 from keyturn.core.errors import KeyturnError
 from keyturn.edge.listen import background
@@ -89,7 +89,7 @@ def holder(world: World, key: str, place: str) -> tuple[Shelf, str]:
     actions.install_key(shelf, key, machine)
     answer = world.publisher.service.exchange(actions.make_request(shelf, machine)[0])
     assert isinstance(answer, dict)
-    actions.accept_answer(shelf, machine, answer)
+    accepting.accept_answer(shelf, machine, answer)
     return shelf, actions.make_request(shelf, machine)[0]
 
 

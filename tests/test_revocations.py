@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyturn import Client, KeyturnError
-from keyturn.client import actions
+from keyturn.client import accepting, actions
 from keyturn.core import jws
 from keyturn.core.jws import Kind
 from keyturn.service.desk import LocalDesk
@@ -28,7 +28,7 @@ def desk(world: World) -> LocalDesk:
 
 def accept(client: Client, token: str) -> None:
     shelf = client._homes().find(client.product)
-    actions.accept_revocations(shelf, client._machine, token, client._load().opened.chain.texts)
+    accepting.accept_revocations(shelf, client._machine, token, client._load().opened.chain.texts)
 
 
 def test_a_blocked_key_degrades_nobody_unless_it_is_withdrawn(world: World) -> None:

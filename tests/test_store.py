@@ -16,7 +16,7 @@ import pytest
 
 import programs
 from keyturn import KeyturnError
-from keyturn.client import actions
+from keyturn.client import accepting, actions
 from keyturn.edge.vault import Vault
 from keyturn.testing import World
 from keyturn.testing.world import START
@@ -78,10 +78,10 @@ def test_an_answer_by_file_can_be_taken_again_after_any_crash(world: World) -> N
         died = False
         with killed_at(number) as done:
             try:
-                actions.accept_answer(shelf, scene.machine, answer, via="file")
+                accepting.accept_answer(shelf, scene.machine, answer, via="file")
             except DiedError:
                 died = True
-        loaded = actions.accept_answer(shelf, scene.machine, answer, via="file")
+        loaded = accepting.accept_answer(shelf, scene.machine, answer, via="file")
         assert loaded.standing.state.word == "licensed", f"killed before {done[-1]}"
         assert scene.client().status().state == "licensed"
         if not died:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from keyturn import Client, KeyturnError
-from keyturn.client import actions
+from keyturn.client import accepting, actions
 from keyturn.client.loading import load
 from keyturn.core import jws, trust
 from keyturn.core.documents import Certificate
@@ -64,7 +64,7 @@ def shelf_of(client: Client) -> Shelf:
 
 def learn(client: Client, texts: list[str], proofs: dict[str, Any] | None = None, product: str | None = None) -> None:
     """What `keyturn import F.kttrust` does."""
-    actions.accept_trust(shelf_of(client), client._machine, texts, proofs or {}, [product])
+    accepting.accept_trust(shelf_of(client), client._machine, texts, proofs or {}, [product])
 
 
 def forge(client: Client, key: Signer, *, issued_at: int) -> None:
@@ -161,12 +161,12 @@ def test_a_forged_answer_is_refused_once_the_theft_is_known(world: World) -> Non
     key = thief(world)
     texts = replace(world, key.kid)
     with pytest.raises(KeyturnError) as refused:
-        actions.accept_answer(shelf, client._machine, {**answer, "bundles": texts[1:]})
+        accepting.accept_answer(shelf, client._machine, {**answer, "bundles": texts[1:]})
     assert refused.value.code == "issuer_revoked"
     # The real service answers the same request again, signed by the key of now.
     again = world.publisher.service.exchange(token)
     assert isinstance(again, dict)
-    assert actions.accept_answer(shelf, client._machine, again).standing.reason is None
+    assert accepting.accept_answer(shelf, client._machine, again).standing.reason is None
 
 
 def test_a_product_file_of_a_stolen_key_is_refused(world: World) -> None:
@@ -240,10 +240,10 @@ def test_a_thiefs_revocation_list_is_worth_nothing_once_the_key_is_revoked(world
     stolen = thief(world)
     listed = Revocations(client.product, 7, world.clock(), (Entry(int(key["serial"]), None, world.clock(), "key_blocked"),))
     token = jws.sign(Kind.REVOCATIONS, listed.claims(), stolen.public, stolen.sign)
-    actions.accept_revocations(shelf_of(client), client._machine, token, client._load().opened.chain.texts)
+    accepting.accept_revocations(shelf_of(client), client._machine, token, client._load().opened.chain.texts)
     assert (client.status().state, client.status().usable) == ("non_genuine_grace", True)
     learn(client, replace(world, stolen.kid))
     assert client.status().state == "licensed"
     with pytest.raises(KeyturnError) as error:
-        actions.accept_revocations(shelf_of(client), client._machine, token, client._load().opened.chain.texts)
+        accepting.accept_revocations(shelf_of(client), client._machine, token, client._load().opened.chain.texts)
     assert error.value.code == "issuer_revoked"

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keyturn.client import actions
+from keyturn.client import accepting, actions
 from keyturn.client.sdk import Client
 from keyturn.core import containers, documents, jws, license, trust
 from keyturn.core.errors import KeyturnError
@@ -124,7 +124,7 @@ class Scene:
     def store_accepts(self, forgery: Forgery) -> bool:
         """The same through the real store: whether the computer is licensed by it."""
         try:
-            actions.accept_answer(
+            accepting.accept_answer(
                 self.shelf, self.machine, {"certificate": forgery.token, "bundles": forgery.bundles or []}
             )
         except KeyturnError:

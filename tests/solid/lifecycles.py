@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keyturn.client import actions
+from keyturn.client import actions, loading
 from keyturn.client.machine import Machine
 from keyturn.client.sdk import Client
 from keyturn.core.errors import KeyturnError, Refused
@@ -189,7 +189,7 @@ class Copy:
         self._stage.world.clock.time = self._model.time
         client = self._client()
         loaded = client._load()
-        if loaded.key is not None and not actions.needs_activation(loaded):
+        if loaded.key is not None and not loading.needs_activation(loaded):
             return "nothing"
         try:
             client.activate(self._key, consent=True)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keyturn.client import actions
+from keyturn.client import accepting, actions
 from keyturn.client.machine import Machine
 from keyturn.core import containers, jws
 from keyturn.core.documents import ProductFile
@@ -107,7 +107,7 @@ def once(spec: Spec, pcs: list[Pc], say: Callable[[Mapping[str, Any]], None], be
     def first(pc: Pc) -> None:
         answer = pc.ask("activate", tokens[pc.number], say)
         if isinstance(answer, dict):
-            actions.accept_answer(pc.shelf, pc.machine, answer)
+            accepting.accept_answer(pc.shelf, pc.machine, answer)
 
     together(pcs, first)
     say({"op": "done"})
@@ -139,7 +139,7 @@ def churn(spec: Spec, pcs: list[Pc], say: Callable[[Mapping[str, Any]], None], b
             if isinstance(answer, Refused):
                 pc.shelf.remove_pending()
                 continue
-            actions.accept_answer(pc.shelf, pc.machine, answer)
+            accepting.accept_answer(pc.shelf, pc.machine, answer)
             pc.ask("repeat", token, say)
             if chance.random() < spec.returns:
                 release = actions.make_release(pc.shelf, pc.machine)

@@ -47,7 +47,7 @@ class Site:
         )
         self.key = publisher.mint(channel="client", organization=ORGANIZATION)
         self.host_key = publisher.mint(channel="host", limit=6, organization=ORGANIZATION)
-        self._made = 0
+        self._made, self._rotated = 0, self.clock()
         self.hosts = [self.host() for _ in range(hosts)]
 
     def close(self) -> None:
@@ -66,7 +66,10 @@ class Site:
         return Pc(self, self._made, computer or synthetic(self._made), store)
 
     def tend(self) -> None:
-        """What the hosts do by themselves once a day: renew their certificates when it is time."""
+        """What publisher and hosts do by themselves: bring the next issuing key, renew host certificates when it is time."""
+        if self.clock() - self._rotated >= 30 * DAY:
+            self._rotated = self.clock()
+            self.world.publisher.rotate()
         for host in self.hosts:
             if host.alive:
                 host.tend()

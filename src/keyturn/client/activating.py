@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from keyturn.client import actions
+from keyturn.client import actions, loading
 from keyturn.client.cli import add_file, key_file_option, key_text, scope_option
 from keyturn.client.context import choose, homes_of, machine_of
 from keyturn.client.disclosing import disclosure, disclosure_text
@@ -60,7 +60,7 @@ def activate(
         return
     if (via == "host" or host is not None) and not asks_a_host(loaded):
         raise KeyturnError("usage", "this product key is not one for activation hosts", remedy="Leave --via and --host out.")
-    if not actions.needs_activation(loaded):
+    if not loading.needs_activation(loaded):
         call.emit({"products": [status_of(loaded)]}, status_text([status_of(loaded)]))
         call.say("Nothing to do: this product is licensed already.")
         return

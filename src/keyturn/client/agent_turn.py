@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from keyturn.client import actions, provisioning
+from keyturn.client import actions, loading, provisioning
 from keyturn.client.homes import Homes
 from keyturn.client.loading import Loaded, load
 from keyturn.client.machine import Machine
@@ -107,7 +107,7 @@ def wanted(shelf: Shelf, loaded: Loaded, chance: float) -> tuple[str | None, int
         return ("release", None) if loaded.held is not None else (None, None)
     if loaded.key is None:
         return None, None
-    if actions.needs_activation(loaded):
+    if loading.needs_activation(loaded):
         return "activation", None
     certificate = loaded.certificate
     if certificate is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from keyturn.client import actions
+from keyturn.client import accepting, actions
 from keyturn.client.cli import read_file
 from keyturn.client.context import choose, chosen, homes_of, machine_of, name_of
 from keyturn.client.loading import load, status_of
@@ -150,7 +150,7 @@ def import_(call: Call, file: str) -> None:
     if item.document == released:
         actions.finish_release(shelf, item.answer)
     else:
-        actions.accept_answer(shelf, machine, item.answer, via="file")
+        accepting.accept_answer(shelf, machine, item.answer, via="file")
     entry = status_of(load(shelf, machine))
     call.emit({"products": [entry]}, status_text([entry]))
 
@@ -167,7 +167,7 @@ def _import_trust(call: Call, value: dict[str, Any]) -> None:
     for shelf in chosen(call, homes_of(call)):
         name = name_of(shelf)
         if name is not None and name.thumbprint == thumbprint:
-            entries.append(status_of(actions.accept_trust(shelf, machine, bundles, proofs, products)))
+            entries.append(status_of(accepting.accept_trust(shelf, machine, bundles, proofs, products)))
     if not entries:
         raise KeyturnError("document_foreign", "no product of that publisher is added on this computer")
     call.emit({"products": entries}, status_text(entries))

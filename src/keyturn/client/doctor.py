@@ -16,9 +16,10 @@ from typing import NamedTuple
 import click
 
 from keyturn import __version__
-from keyturn.client import loading
+from keyturn.client import hosts, loading
 from keyturn.client.cli import scope_option
 from keyturn.client.context import choose, homes_of, machine_of
+from keyturn.client.lines import asks_a_host
 from keyturn.client.loading import Loaded
 from keyturn.client.machine import Machine
 from keyturn.client.policies import minute_of_day, policy_of
@@ -27,6 +28,7 @@ from keyturn.core import hardware, license, trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY, State, rfc3339
 from keyturn.core.policy import Policy
+from keyturn.core.srv import Place
 from keyturn.edge import files
 from keyturn.edge.proxies import Proxies
 from keyturn.edge.terminal import Call, Verb, pass_call
@@ -34,6 +36,7 @@ from keyturn.edge.transport import Transport, probe
 from keyturn.edge.voice import style
 from keyturn.edge.wire import Target
 from keyturn.flows.exchange import proxied
+from keyturn.flows.hosting import HostLine
 
 SKEW = DAY  # Seconds between this clock and the service's that are worth a word.
 
@@ -78,7 +81,8 @@ def walk(call: Call, machine: Machine, scope: str | None, ca_bundle: str | None)
 
     1. The store and its product. 2. The license. 3. The product key and the installation's key. 4. The hardware.
     5. The clock. 6. The organization's policy, and proxies. 7. The probe. 8. Name, connection, TLS and answer of the
-    service. 9. Whose service it is. 10. Its clock against this one.
+    service. 9. Whose service it is. 10. Its clock against this one. With a ``client`` key, instead of 7 to 10: what DNS says of
+    activation hosts, and what is wrong with each of them.
     """
     # 1.
     loaded: Loaded | None = None
@@ -102,6 +106,9 @@ def walk(call: Call, machine: Machine, scope: str | None, ca_bundle: str | None)
     yield _clock(loaded)
     # 6.
     product = loaded.opened.product
+    if asks_a_host(loaded):
+        yield from _host(loaded, machine, call)
+        return
     service = Target.parse(product.service_url, "https")
     try:
         policy = policy_of(shelf.vault.home, machine)
@@ -122,6 +129,35 @@ def walk(call: Call, machine: Machine, scope: str | None, ca_bundle: str | None)
     # 7. to 10.
     yield _probe(None if policy.probe == "none" else product.probe_url, proxies, required=policy.probe == "required")
     yield from _service(loaded, environ, ca_bundle)
+
+
+def _host(loaded: Loaded, machine: Machine, call: Call) -> Iterator[Hop]:
+    """The way to an activation host: discovery, then the first host that may be believed. Nothing is sent to it."""
+    shelf, product = loaded.shelf, loaded.opened.product
+    said: list[str] = []
+    try:
+        policy = policy_of(shelf.vault.home, machine)
+        policy.demand("host")
+        found = hosts.places(shelf, machine.chance, said.append, None)
+    except KeyturnError as error:
+        yield _failed("Policy" if error.code.startswith("policy") else "Discovery", error)
+        return
+    none = "; ".join(said) or "this computer searches in no domain"
+    told = f"asked in this order: {', '.join(map(str, found))}" if found else none
+    yield Hop("Discovery", bool(found), told, "Name the host: `keyturn activate --host NAME`, or publish it in DNS.", 3)
+    if not found:
+        return
+    answered: list[Place] = []
+    line = HostLine(
+        product, loaded.opened.chain, lambda: found, call.environ, now=lambda: machine.now(product), policy=policy,
+        chosen=answered.append,
+    )  # fmt: skip
+    try:
+        with line:
+            line.reach()
+        yield Hop("Activation host", True, f"{answered[0]} is one of this organization's, and answers over TLS")
+    except KeyturnError as error:
+        yield _failed("Activation host", error)
 
 
 def _try_to_write(home: str) -> None:

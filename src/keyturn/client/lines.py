@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from keyturn.client import actions, hosts
+from keyturn.client import accepting, actions, hosts
 from keyturn.client.loading import Loaded, load
 from keyturn.client.machine import Machine
 from keyturn.client.policies import minute_of_day, policy_of
@@ -120,7 +120,7 @@ class Talk:
             if not isinstance(token, str) or not isinstance(bundles, list) or not all(isinstance(b, str) for b in bundles):
                 raise KeyturnError("answer_unexpected", "the answer holds no revocation list")
             self._teller.tell("answer_received", product=product, correlation=correlation)
-            outcome = actions.accept_revocations(self._shelf, self._machine, token, bundles)
+            outcome = accepting.accept_revocations(self._shelf, self._machine, token, bundles)
         if outcome.withdrawn is None:
             number = None if outcome.revocations is None else outcome.revocations.number
             self._teller.tell("validated", product=product, number=number)

@@ -127,6 +127,14 @@ def again(loaded: Loaded, machine: Machine, *, noted: bool | None = None) -> Loa
     return loaded._replace(now=now, standing=standing)
 
 
+def needs_activation(loaded: Loaded) -> bool:
+    """Whether ``activate`` has anything to do: not licensed, renewal or re-issue due, or another key than the certificate's."""
+    if loaded.standing.state is not State.LICENSED or loaded.certificate is None or loaded.doubtful is not None:
+        return True
+    due = loaded.standing.renew_at is not None and license.effective_time(loaded.now, loaded.record) >= loaded.standing.renew_at
+    return due or (loaded.key is not None and loaded.key.serial != loaded.certificate.serial)
+
+
 def noted_by_another(loaded: Loaded) -> bool:
     """Whether the store is another account's, which notes what this one cannot."""
     return keystore.of_another(loaded.shelf.installation_key)

@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from keyturn.client import actions
+from keyturn.client import actions, loading
 from keyturn.client.homes import Homes
 from keyturn.client.loading import Loaded, load
 from keyturn.client.machine import Machine
@@ -192,7 +192,7 @@ class _Work:
         # 4.
         loaded = self._load()
         keyed = (wished or installed) is not None
-        needed = keyed and (KEY in self.done or loaded is None or actions.needs_activation(loaded))
+        needed = keyed and (KEY in self.done or loaded is None or loading.needs_activation(loaded))
         if needed and wanted.via != "file" and self._contact:
             if not self._dry_run:
                 self._activate(shelf, wanted)

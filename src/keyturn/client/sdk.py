@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from keyturn.client import actions
+from keyturn.client import actions, loading
 from keyturn.client.homes import Homes, open_homes
 from keyturn.client.loading import Loaded, again, load, status_of
 from keyturn.client.machine import Machine
@@ -158,7 +158,7 @@ class Client:
             progress("Checking the product key")
             actions.install_key(shelf, key, self._machine)
         loaded = self._load(behind=True)  # The answer brings the bundles that are missing.
-        if not actions.needs_activation(loaded) and self._reached(loaded):
+        if not loading.needs_activation(loaded) and self._reached(loaded):
             return self._status(loaded)
         with Teller(shelf.vault, self._machine, "application").faults(loaded.name):
             token, loaded = actions.make_request(

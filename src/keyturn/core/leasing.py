@@ -133,7 +133,8 @@ def decide(
                 return Refused("request_superseded", "a newer request of this installation was answered before this one")
             return Forked(own.computer, COPIED)
         rolled_back = presented == own.presented and bool(own.outstanding)
-        add = hardware.fillable(request.pairs, own.pairs)
+        # What shares nothing with what is known may be a copy on a virtual machine: its hardware is not this computer's yet.
+        add = hardware.fillable(request.pairs, own.pairs) if comparable or not own.pairs else {}
     # 3.
     else:
         seats = [Seat(one.computer, one.pairs, one.since) for one in alike]
@@ -144,7 +145,7 @@ def decide(
     # 4.
     if member is None or not member.leased:
         there = counted + (0 if request.ephemeral or (member is not None and member.recent) else 1)
-        if there < host.threshold:
+        if there < host.threshold and host.threshold > 1:  # 1 is no threshold: computers that keep nothing are served too.
             return Waiting(new_computer if member is None else member.computer, add, there, host.threshold - there)
         if host.capacity is not None and held >= host.capacity:
             return Refused("host_full", f"this host serves {host.capacity} computers, and as many hold a lease")

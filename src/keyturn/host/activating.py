@@ -121,7 +121,9 @@ def _with_key(call: Call, home: HostHome, key: str | None, key_file: str | None)
 def _imported(permit: Permit, items: Iterable[Item]) -> bool:
     from keyturn.core import jws
 
-    return permit.certificate is not None and permit.certificate.request in {jws.digest(item.document) for item in items}
+    return permit.certificate is not None and permit.certificate.request in {
+        jws.digest(item.document) for item in items
+    }
 
 
 def _done(call: Call, permit: Permit) -> None:

@@ -138,7 +138,10 @@ def _gauges(host: LeasingHost) -> Mapping[tuple[str, str], Mapping[str, float]]:
         ("keyturn_host_seats", "Computers with a lease that runs."): of("licensed"),
         ("keyturn_host_waiting", "Computers that wait for the threshold."): of("waiting"),
         ("keyturn_host_forks", "Copies that were found."): of("forks"),
-        ("keyturn_host_certificate_seconds_left", "Seconds until the host certificate ends; below 0: it has ended."): ends,
+        (
+            "keyturn_host_certificate_seconds_left",
+            "Seconds until the host certificate ends; below 0: it has ended.",
+        ): ends,
     }
 
 

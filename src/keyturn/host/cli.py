@@ -54,19 +54,25 @@ def init(call: Call, files: tuple[str, ...]) -> None:
     added = [home.add_product(path, data) for data in found]
     with opened(call):
         pass  # The ledger, so that the first command finds a whole host.
-    entries = [{"product": str(one.product.name), "name": one.product.title, "changed": changed} for one, changed in added]
+    entries = [
+        {"product": str(one.product.name), "name": one.product.title, "changed": changed} for one, changed in added
+    ]
     lines = [f"{'Made a host in' if new else 'A host is in'} {path}."]
     lines += [f"  {entry['name']:<24} {'added' if entry['changed'] else 'there already'}" for entry in entries]
-    call.emit({"home": str(path), "changed": new or any(changed for _, changed in added), "products": entries}, "\n".join(lines))
+    call.emit(
+        {"home": str(path), "changed": new or any(changed for _, changed in added), "products": entries},
+        "\n".join(lines),
+    )
     call.next("keyturn host activate -  (with the host key that the publisher gave your organization)")
 
 
 @host.command()
-@click.option("--listen", metavar="HOST:PORT", help="HTTPS; port 0 takes a free one (default: the setting listen, 127.0.0.1:8444).")
+@click.option("--listen", metavar="HOST:PORT", help="HTTPS; port 0 takes a free one (default: the setting `listen`).")
 @click.option("--allow-root", is_flag=True, help="Listen beyond this computer although it runs as root.")
 @pass_call
 def run(call: Call, listen: str | None, allow_root: bool) -> None:
     """Run the host until SIGTERM. It renews its own certificate, and keeps its record in DNS if it may."""
+    from keyturn.edge import files as disk
     from keyturn.edge import listen as listening
     from keyturn.edge.serverlog import open_log
     from keyturn.host import publishing
@@ -87,7 +93,10 @@ def run(call: Call, listen: str | None, allow_root: bool) -> None:
             def ready(found: listening.Ready) -> None:
                 url = f"https://{f'[{at}]' if ':' in at else at}:{found.port}"
                 bound.set_result(found.port)
-                click.echo(json.dumps({"event": "ready", "url": url, "pid": found.pid}) if call.json else f"Ready at {url}")
+                disk.write_json(running.home.path / home.LISTENING, {"listen": f"{url.removeprefix('https://')}"})
+                click.echo(
+                    json.dumps({"event": "ready", "url": url, "pid": found.pid}) if call.json else f"Ready at {url}"
+                )
 
             async def tend() -> None:
                 tender = Tender(running, machine, log, port=await bound, environ=call.environ)
@@ -98,7 +107,13 @@ def run(call: Call, listen: str | None, allow_root: bool) -> None:
             place = str(publishing.own_place(running.home.settings, port or None))
             try:
                 await listening.serve(
-                    build(running, log, place=place), host=at, port=port, tls_cert=cert, tls_key=key, on_ready=ready, stop=stop
+                    build(running, log, place=place),
+                    host=at,
+                    port=port,
+                    tls_cert=cert,
+                    tls_key=key,
+                    on_ready=ready,
+                    stop=stop,
                 )
             finally:
                 stop.set()
@@ -120,11 +135,11 @@ def status(call: Call) -> None:
         products = running.database.read(lambda db: [figures.product(db, permit, now) for permit in permits])
         others = running.database.read(figures.others)
         settings = running.home.settings
-        at, port = address(settings.listen)
+        at, port = address(running.home.listening)
         ends = [permit.certificate.expires_at for permit in permits if permit.certificate is not None]
         found = {
             "products": products, "hosts": others, "certificate": {"expires": rfc3339(min(ends)) if ends else None},
-            "name": settings.name, "listen": settings.listen, "firewall": firewall(at, port),
+            "name": settings.name, "listen": running.home.listening, "firewall": firewall(at, port),
             "dns": publishing.describe(settings),
         }  # fmt: skip
     call.emit(found, "\n".join(_status(found, at)))
@@ -157,7 +172,10 @@ def _status(found: dict[str, Any], at: str) -> list[str]:
             lines.append(f"  Certificate  until {item['expires']}")
         if item["warning"]:
             lines.append(f"  WARNING      {item['warning']}")
-    lines += [f"Other host   {other['host']}: told {other['computers']} computers at {other['told_at']}" for other in found["hosts"]]
+    lines += [
+        f"Other host   {other['host']}: told {other['computers']} computers at {other['told_at']}"
+        for other in found["hosts"]
+    ]
     if found["firewall"]:
         lines += ["Let computers in, by the line for your firewall:", *(f"  {line}" for line in found["firewall"])]
     else:
@@ -173,7 +191,9 @@ def report(call: Call, as_csv: bool) -> None:
     with opened(call) as running:
         now = running.clock()
         permits = [running.home.permit(call.product)] if call.product else list(running.home.permits.values())
-        rows = running.database.read(lambda db: [row for permit in permits for row in figures.computers(db, permit, now)])
+        rows = running.database.read(
+            lambda db: [row for permit in permits for row in figures.computers(db, permit, now)]
+        )
         copies = running.database.read(lambda db: [row for permit in permits for row in figures.forks(db, permit)])
     if as_csv and not call.json:
         click.echo(_csv(rows), nl=False)
@@ -193,7 +213,18 @@ def report(call: Call, as_csv: bool) -> None:
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    names = ("product", "number", "state", "since", "seen_at", "lease_ends", "counted", "evidence", "activation_id", "told_by")
+    names = (
+        "product",
+        "number",
+        "state",
+        "since",
+        "seen_at",
+        "lease_ends",
+        "counted",
+        "evidence",
+        "activation_id",
+        "told_by",
+    )
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

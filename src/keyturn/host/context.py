@@ -27,7 +27,9 @@ def home_path(call: Call) -> Path:
         return Path(named).expanduser()
     if os.geteuid() == 0:
         return SYSTEM_HOME
-    state = call.environ.get("XDG_STATE_HOME") or str(Path(call.environ.get("HOME") or "~").expanduser() / ".local" / "state")
+    state = call.environ.get("XDG_STATE_HOME") or str(
+        Path(call.environ.get("HOME") or "~").expanduser() / ".local" / "state"
+    )
     return Path(state) / "keyturn-host"
 
 

@@ -65,7 +65,8 @@ def make_request(home: HostHome, permit: Permit, machine: Machine) -> str:
     # 1.
     key = files.read_json(permit.folder / "key.json")
     if key is None:
-        raise KeyturnError("key_missing", f"no host key is installed for {permit.opened.product.title}", remedy="`keyturn host activate -`")
+        title = permit.opened.product.title
+        raise KeyturnError("key_missing", f"no host key is installed for {title}", remedy="`keyturn host activate -`")
     computer, serial = machine.computer(), int(key["serial"])
     pairs = hardware.pairs(computer.reading.anchors, permit.name)
     # 2.
@@ -108,7 +109,7 @@ def accept(home: HostHome, permit: Permit, answer: Mapping[str, Any], machine: M
         raise KeyturnError("answer_unexpected", "the answer holds no host certificate")
     waiting = (files.read_json(permit.folder / "pending.json") or {}).get("request")
     if not isinstance(waiting, str):
-        raise KeyturnError("document_foreign", "no request waits for an answer here", remedy="Make one: `keyturn host activate`.")
+        raise KeyturnError("document_foreign", "no request waits for an answer here", remedy="`keyturn host activate`")
     # 2.
     chain = trust.longer(permit.opened.chain.texts, bundles, permit.name.thumbprint)
     opened = containers.renewed(permit.opened, chain, answer.get("product"))
@@ -117,12 +118,12 @@ def accept(home: HostHome, permit: Permit, answer: Mapping[str, Any], machine: M
     # 4.
     request, _ = documents.read_request(waiting)
     if host.public != home.signer.public or (host.request, host.nonce) != (jws.digest(waiting), request.nonce):
-        raise KeyturnError("document_foreign", "the host certificate answers another request, or is another host's")
+        raise KeyturnError("document_foreign", "the certificate answers another request, or is another host's")
     # 5.
     if opened != permit.opened:
         files.write_json(permit.folder / "product.json", opened.container())
     kept = [token, *(text for _, text in permit.tokens if text != token)][:KEPT_CERTIFICATES]
-    value = {"v": 1, "hosts": kept, "renew_after": answer.get("renew_after"), "via": via, "at": machine.clock()}
+    value = {"v": 1, "hosts": kept, "via": via, "at": machine.clock()}
     files.write_json(permit.folder / "certificate.json", value)
     files.remove(permit.folder / "pending.json")
     note_change(home.path)
@@ -131,9 +132,17 @@ def accept(home: HostHome, permit: Permit, answer: Mapping[str, Any], machine: M
 
 
 def exchange(
-    home: HostHome, permit: Permit, machine: Machine, send: Callable[[str], dict[str, Any] | Refused], *, via: str = "online"
+    home: HostHome,
+    permit: Permit,
+    machine: Machine,
+    send: Callable[[str], dict[str, Any] | Refused],
+    *,
+    via: str = "online",
 ) -> Permit | Refused:
-    """Send the request and keep the answer; a request that has had its day is made anew, once. Raises as ``send`` and :func:`accept`."""
+    """Send the request and keep the answer; a request that has had its day is made anew, once.
+
+    Raises: as ``send`` and :func:`accept`.
+    """
     outcome = send(make_request(home, permit, machine))
     if isinstance(outcome, Refused) and outcome.code == "request_superseded":
         files.remove(permit.folder / "pending.json")
@@ -142,7 +151,7 @@ def exchange(
 
 
 def due_at(permit: Permit) -> int | None:
-    """When the certificate is to be renewed: when the service said, at the latest once a third of its time is over.
+    """From when on the certificate is to be renewed: once a third of its time is over, so that two thirds are left for trying.
 
     ``None`` if no key is installed; 0 if there is no certificate in force.
     """
@@ -151,8 +160,7 @@ def due_at(permit: Permit) -> int | None:
     host = permit.certificate
     if host is None:
         return 0
-    third = (host.expires_at - host.issued_at) // 3
-    return host.issued_at + (third if permit.renew_after is None else min(third, max(permit.renew_after, TRY_EVERY)))
+    return host.issued_at + (host.expires_at - host.issued_at) // 3
 
 
 def warning(permit: Permit, now: int) -> str | None:

@@ -39,7 +39,12 @@ def product(db: Connection, permit: Permit, now: int) -> dict[str, Any]:
 
 def ending(db: Connection, permit: Permit, now: int, limit: int = 20) -> list[dict[str, Any]]:
     """The computers whose lease ends within 30 days, the first to end first."""
-    values = {"product": ledger.find(db, str(permit.name)), "now": now, "until": now + ENDING_DAYS * DAY, "limit": limit}
+    values = {
+        "product": ledger.find(db, str(permit.name)),
+        "now": now,
+        "until": now + ENDING_DAYS * DAY,
+        "limit": limit,
+    }
     return [
         {
             "product": str(permit.name), "number": row["number"], "lease_ends": rfc3339(row["ends_at"]),

@@ -63,7 +63,6 @@ class Permit(NamedTuple):
     certificate: HostCertificate | None
     tokens: tuple[tuple[HostCertificate, str], ...]
     why_not: str | None
-    renew_after: int | None
 
     @property
     def name(self) -> ProductName:
@@ -93,6 +92,12 @@ class HostHome:
         self.permits = self._permits()
 
     @property
+    def listening(self) -> str:
+        """Where the host listens, or did last; else where it would."""
+        said = files.read_json(self.path / LISTENING) or {}
+        return str(said.get("listen") or self.settings.listen)
+
+    @property
     def tls_files(self) -> tuple[str, str]:
         return str(self.path / "tls" / "cert.pem"), str(self.path / "tls" / "key.pem")
 
@@ -109,7 +114,7 @@ class HostHome:
         """The product that ``slug`` (or THUMBPRINT/SLUG) names, or the only one. Raises: ``product_missing``, ``product_ambiguous``."""
         found = [p for p in self.permits.values() if slug is None or slug in (p.name.slug, str(p.name))]
         if not found:
-            raise KeyturnError("product_missing", f"{self.path} has no such product", remedy="`keyturn host init FILE.ktproduct` adds it.")
+            raise KeyturnError("product_missing", f"{self.path} has no such product", remedy=NOTHING_HERE)
         if len(found) > 1:
             raise KeyturnError("product_ambiguous", f"this host has {', '.join(str(p.name) for p in found)}")
         return found[0]
@@ -123,12 +128,13 @@ class HostHome:
         found = [read_permit(folder, self.signer) for folder in _folders(self.path)]
         return {permit.name: permit for permit in found}
 
-    def _stamped(self) -> tuple[object, ...]:
+    def _stamped(self) -> object:
         # One look at one file: every command that changes a product writes it last.
-        return (files.stamp(self.path / "products" / CHANGED),)
+        return files.stamp(self.path / "products" / CHANGED)
 
 
 CHANGED = "changed"
+LISTENING = "listening.json"
 
 
 def note_change(path: Path) -> None:
@@ -212,11 +218,8 @@ def read_permit(folder: Path, signer: Signer) -> Permit:
             found.append((host, text))
         elif not found:
             why_not = "document_foreign"
-    renew_after = stored.get("renew_after")
-    return Permit(
-        folder, opened, key.get("product_id"), found[0][0] if found else None, tuple(found), None if found else why_not,
-        renew_after if isinstance(renew_after, int) else None,
-    )  # fmt: skip
+    certificate = found[0][0] if found else None
+    return Permit(folder, opened, key.get("product_id"), certificate, tuple(found), None if found else why_not)
 
 
 def _folders(path: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sqlite3 import Connection
 from typing import Any, NamedTuple, TypeVar
 
-from keyturn.core import hosting, jws, leasing
+from keyturn.core import jws, leasing
 from keyturn.core.documents import Request
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.hosting import HostCertificate, Identity
@@ -91,7 +91,8 @@ class LeasingHost:
         if permit is None or permit.certificate is None:
             raise KeyturnError("product_unknown", f"this host leases no {request.product.slug}")
         if self.clock() > permit.certificate.expires_at:
-            raise KeyturnError("host_lapsed", f"this host's certificate was in force until {rfc3339(permit.certificate.expires_at)}")
+            until = rfc3339(permit.certificate.expires_at)
+            raise KeyturnError("host_lapsed", f"this host's certificate was in force until {until}")
         return Proven(token, jws.digest(token), request, verified.kid, permit)
 
     def record(self, proven: Proven, write: Callable[..., F]) -> F:
@@ -189,10 +190,19 @@ class LeasingHost:
         ledger.note(db, product, request, thumbprint, decision.computer, decision.add, now, new=new)
         if isinstance(decision, Waiting):
             return decision
-        return self._granted(db, product, proven, decision, host, now, shown=own is not None and own.presented != decision.presented)
+        shown = own is not None and own.presented != decision.presented
+        return self._granted(db, product, proven, decision, host, now, shown=shown)
 
     def _granted(
-        self, db: Connection, product: int, proven: Proven, granted: Granted, host: HostCertificate, now: int, *, shown: bool
+        self,
+        db: Connection,
+        product: int,
+        proven: Proven,
+        granted: Granted,
+        host: HostCertificate,
+        now: int,
+        *,
+        shown: bool,
     ) -> Recorded:
         at = max(now, host.issued_at)  # A lease holds only if it was issued while the certificate was in force.
         lease = leasing.lease(proven.request, proven.digest, proven.thumbprint, host, granted, now=at)

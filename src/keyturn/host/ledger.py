@@ -55,7 +55,9 @@ def find(db: Connection, name: str) -> int:
 
 def product(db: Connection, name: str) -> int:
     """The number of a product here; a new one gets the next."""
-    return find(db, name) or int(db.execute("INSERT INTO product (name) VALUES (?) RETURNING id", (name,)).fetchone()[0])
+    return find(db, name) or int(
+        db.execute("INSERT INTO product (name) VALUES (?) RETURNING id", (name,)).fetchone()[0]
+    )
 
 
 def leases(db: Connection, product: int, thumbprint: str) -> dict[str, bytes]:
@@ -87,7 +89,9 @@ def counted(db: Connection, product: int, now: int, limit: int = -1) -> int:
 
 def held(db: Connection, product: int, now: int) -> int:
     """How many computers have a lease that runs."""
-    return int(db.execute("SELECT count(*) FROM computer WHERE product = ? AND ends_at > ?", (product, now)).fetchone()[0])
+    return int(
+        db.execute("SELECT count(*) FROM computer WHERE product = ? AND ends_at > ?", (product, now)).fetchone()[0]
+    )
 
 
 def next_number(db: Connection, product: int) -> int:
@@ -103,16 +107,27 @@ def note(
     if new:
         insert(db, product, computer, add, now, counts=not request.ephemeral, told_by=None)
     else:
-        db.execute("UPDATE computer SET seen_at = ?, told_by = NULL WHERE product = ? AND id = ?", (now, product, computer))
+        db.execute(
+            "UPDATE computer SET seen_at = ?, told_by = NULL WHERE product = ? AND id = ?", (now, product, computer)
+        )
     add_pairs(db, product, request.scheme, computer, add, new=new)
     keep_installation(db, product, thumbprint, request.installation, computer, min(request.made_at, now + DAY))
 
 
 def insert(
-    db: Connection, product: int, computer: str, pairs: Mapping[str, str], now: int, *, counts: bool, told_by: str | None
+    db: Connection,
+    product: int,
+    computer: str,
+    pairs: Mapping[str, str],
+    now: int,
+    *,
+    counts: bool,
+    told_by: str | None,
 ) -> None:
     """A new computer, with the next number."""
-    number = db.execute("UPDATE product SET numbers = numbers + 1 WHERE id = ? RETURNING numbers", (product,)).fetchone()[0]
+    number = db.execute(
+        "UPDATE product SET numbers = numbers + 1 WHERE id = ? RETURNING numbers", (product,)
+    ).fetchone()[0]
     db.execute(_COMPUTER, (product, computer, number, now, now, int(counts), json.dumps(dict(pairs)), told_by))
 
 
@@ -133,22 +148,35 @@ def add_pairs(db: Connection, product: int, scheme: int, computer: str, add: Map
 
 
 def keep_lease(
-    db: Connection, product: int, thumbprint: str, request: str, granted: Granted, payload: bytes, now: int, *, shown: bool
+    db: Connection,
+    product: int,
+    thumbprint: str,
+    request: str,
+    granted: Granted,
+    payload: bytes,
+    now: int,
+    *,
+    shown: bool,
 ) -> None:
     """Keep a lease that is to be signed. ``shown``: the installation presented another one than before, which ends its rivals."""
     if shown:
         db.execute("DELETE FROM lease WHERE product = ? AND thumbprint = ?", (product, thumbprint))
         db.execute(
-            "UPDATE installation SET presented = ? WHERE product = ? AND thumbprint = ?", (granted.presented, product, thumbprint)
+            "UPDATE installation SET presented = ? WHERE product = ? AND thumbprint = ?",
+            (granted.presented, product, thumbprint),
         )
-    db.execute("INSERT INTO lease (product, thumbprint, request, payload) VALUES (?, ?, ?, ?)", (product, thumbprint, request, payload))
+    db.execute(
+        "INSERT INTO lease (product, thumbprint, request, payload) VALUES (?, ?, ?, ?)",
+        (product, thumbprint, request, payload),
+    )
     db.execute(_LEASED, (now, granted.ends, product, granted.computer))
 
 
 def fork(db: Connection, product: int, thumbprint: str, copy: str) -> Fork | None:
     """What is known of a copy."""
     row = db.execute(
-        "SELECT guid, request, payload FROM fork WHERE product = ? AND thumbprint = ? AND copy = ?", (product, thumbprint, copy)
+        "SELECT guid, request, payload FROM fork WHERE product = ? AND thumbprint = ? AND copy = ?",
+        (product, thumbprint, copy),
     ).fetchone()
     return None if row is None else Fork(row["guid"], row["request"], row["payload"])
 
@@ -171,7 +199,9 @@ def forget(db: Connection, now: int) -> int:
     return len(rows)
 
 
-def _member(row: Mapping[str, object], now: int, presented: str | None, outstanding: frozenset[str], asked: int) -> Member:
+def _member(
+    row: Mapping[str, object], now: int, presented: str | None, outstanding: frozenset[str], asked: int
+) -> Member:
     seen, since, number, leased = row["seen_at"], row["since"], row["number"], row["leased_at"]
     assert isinstance(seen, int) and isinstance(since, int) and isinstance(number, int)
     recent = bool(row["counts"]) and seen > now - SEEN_DAYS * DAY
@@ -205,9 +235,7 @@ _FORK = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (product, thumbprint, copy)"
     " DO UPDATE SET guid = excluded.guid, request = excluded.request, payload = excluded.payload, seen_at = excluded.seen_at"
 )
-_OLD = (
-    "SELECT product, id FROM computer WHERE coalesce(ends_at, 0) < ? AND (seen_at < ? OR (counts = 0 AND seen_at < ?)) LIMIT 1000"
-)
+_OLD = "SELECT product, id FROM computer WHERE coalesce(ends_at, 0) < ? AND (seen_at < ? OR (counts = 0 AND seen_at < ?)) LIMIT 1000"
 _FORGET = (
     "DELETE FROM lease WHERE (product, thumbprint) IN"
     " (SELECT product, thumbprint FROM installation WHERE product = ? AND computer = ?)",

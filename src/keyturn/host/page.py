@@ -110,12 +110,17 @@ def _product(item: Mapping[str, Any]) -> str:
     cells = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in figures)
     about = " · ".join(
         [
-            f"<code>{_text(item['product'].partition('/')[2])}</code>", *([_text(item["organization"])] if item["organization"] else []),
+            f"<code>{_text(item['product'].partition('/')[2])}</code>",
+            *([_text(item["organization"])] if item["organization"] else []),
             f"host certificate until {_day(item['expires'])}" if item["expires"] else "no host certificate",
         ]  # fmt: skip
     )
     warned = f"<p class=bad>{_text(item['warning'])}</p>" if item["warning"] else ""
-    counts = "<p class=soft>Distinct computers seen within 30 days, against the publisher's threshold.</p>" if threshold else ""
+    counts = (
+        "<p class=soft>Distinct computers seen within 30 days, against the publisher's threshold.</p>"
+        if threshold
+        else ""
+    )
     return f"<article><h3>{_text(item['name'])}</h3><p class=soft>{about}</p>{head}{meter}{counts}{warned}<dl>{cells}</dl></article>"
 
 

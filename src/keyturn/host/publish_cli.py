@@ -12,8 +12,15 @@ from keyturn.host.context import opened_home
 
 
 @click.command(cls=Verb)
-@click.option("--print", "style", type=click.Choice(["bind", "powershell", "dnsmasq"]), help="Only print the record, for this kind of server.")
-@click.option("--domain", metavar="NAME", help="The domain of the printed record (default: the first of the setting domains).")
+@click.option(
+    "--print",
+    "style",
+    type=click.Choice(["bind", "powershell", "dnsmasq"]),
+    help="Print the record for this kind of server; do no more.",
+)
+@click.option(
+    "--domain", metavar="NAME", help="The domain of the printed record (default: the first of the setting domains)."
+)
 @click.option("--withdraw", is_flag=True, help="Remove this host's record.")
 @pass_call
 def publish(call: Call, style: str | None, domain: str | None, withdraw: bool) -> None:
@@ -26,7 +33,9 @@ def publish(call: Call, style: str | None, domain: str | None, withdraw: bool) -
     if style is not None:
         zone = domain or (settings.domains[0] if settings.domains else None)
         if zone is None:
-            raise KeyturnError("usage", "which domain?", remedy="Add --domain NAME, or `keyturn host config set domains NAME`.")
+            raise KeyturnError(
+                "usage", "which domain?", remedy="Add --domain NAME, or `keyturn host config set domains NAME`."
+            )
         line = discovery.lines(own, zone, style)
         call.emit({"line": line, "target": own.target, "port": own.port}, line)
         return
@@ -34,16 +43,14 @@ def publish(call: Call, style: str | None, domain: str | None, withdraw: bool) -
     if update is None:
         raise KeyturnError(
             "usage", "no server is set that takes updates",
-            remedy="`keyturn host config set update_server NAME` and `… set domains NAME`, or copy a line: `keyturn host publish --print bind`.",
+            remedy="`keyturn host config set update_server NAME` and `keyturn host config set domains NAME`,"
+            " or copy a line: `keyturn host publish --print bind`.",
         )  # fmt: skip
-    (discovery.withdraw if withdraw else discovery.publish)(update, own)
+    (discovery.withdraw if withdraw else discovery.publish)(update, publishing.publishable(own))
     found = list(publishing.records(update, own))
     data = {
         "zone": update.zone, "server": update.server, "published": not withdraw,
-        "records": [
-            {"target": r.place.target, "port": r.place.port, "priority": r.place.priority, "weight": r.place.weight, "state": r.state}
-            for r in found
-        ],
+        "records": [{**r.place._asdict(), "state": r.state} for r in found],
     }  # fmt: skip
     words = {"own": "this host", "answers": "answers", "silent": "does not answer: stale, if it is gone for good"}
     lines = [f"{'Withdrew' if withdraw else 'Published'} {own} in {update.zone}."]

@@ -31,7 +31,18 @@ class Record(NamedTuple):
 
 def own_place(settings: Settings, port: int | None = None) -> Place:
     """What this host is called in DNS. ``port`` is the one that it listens on, if that is known."""
-    return Place(settings.name.lower(), port or address(settings.listen)[1] or PORT, settings.priority, settings.weight, "named")
+    number = port or address(settings.listen)[1] or PORT
+    return Place(settings.name.lower(), number, settings.priority, settings.weight, "named")
+
+
+def publishable(place: Place) -> Place:
+    """The same, if other computers could find it by that name. Raises: KeyturnError ``usage``."""
+    if "." not in place.target or place.target.startswith("localhost"):
+        raise KeyturnError(
+            "usage", f"{place.target} is not a name by which others find this host",
+            remedy="`keyturn host config set name NAME.DOMAIN`, with an address record of its own.",
+        )  # fmt: skip
+    return place
 
 
 def update_of(settings: Settings) -> Update | None:
@@ -53,14 +64,18 @@ def update_of(settings: Settings) -> Update | None:
     found = _KEY.search(data.decode("utf-8", "replace"))
     words = dict(_WORD.findall(found[2])) if found else {}
     if found is None or "secret" not in words:
-        raise KeyturnError("usage", f"{settings.update_key_file} is no TSIG key", remedy="Make one with `tsig-keygen NAME`.")
+        raise KeyturnError(
+            "usage", f"{settings.update_key_file} is no TSIG key", remedy="Make one with `tsig-keygen NAME`."
+        )
     return update._replace(key_name=found[1], secret=words["secret"], algorithm=words.get("algorithm", "hmac-sha256"))
 
 
 def describe(settings: Settings) -> str:
     """How computers find this host by DNS, in words."""
     if not settings.domains:
-        return "no domain is set: computers name this host (`keyturn host publish --print bind` prints a record to copy)"
+        return (
+            "no domain is set: computers name this host (`keyturn host publish --print bind` prints a record to copy)"
+        )
     if settings.update_server is None:
         return f"the record in {settings.domains[0]} is kept by hand: `keyturn host publish --print bind`"
     return f"published in {settings.domains[0]} by update of {settings.update_server}"

@@ -46,15 +46,19 @@ class Sighting(NamedTuple):
             raise KeyturnError("document_malformed", "a sighting is an object")
         c = Claims(Kind.SIGHTINGS, {"v": VERSION, **value})
         pairs = c.texts("pairs", 10)
-        if not hardware.well_formed(dict(pairs)):
+        if not hardware.well_formed({**pairs}):
             raise KeyturnError("document_malformed", "a sighting's pairs are not understood")
-        return cls(c.text("computer", 64), c.text("thumbprint", 64), c.text("guid", 40), pairs, min(c.number("seen_at"), now))
+        return cls(
+            c.text("computer", 64), c.text("thumbprint", 64), c.text("guid", 40), pairs, min(c.number("seen_at"), now)
+        )
 
 
 def seen(db: Connection, permit: Permit, since: int, now: int) -> list[Sighting]:
     """What this host saw itself since then, each computer by its newest installation; not further back than what counts."""
     rows = db.execute(_SEEN, (ledger.find(db, str(permit.name)), max(since, now - SEEN_DAYS * DAY)))
-    return [Sighting(row["id"], row["thumbprint"], row["guid"], json.loads(row["pairs"]), row["seen_at"]) for row in rows]
+    return [
+        Sighting(row["id"], row["thumbprint"], row["guid"], json.loads(row["pairs"]), row["seen_at"]) for row in rows
+    ]
 
 
 def documents(home: HostHome, permit: Permit, place: str, found: Sequence[Sighting], now: int) -> Iterator[bytes]:
@@ -85,7 +89,11 @@ async def take(host: LeasingHost, body: str, write: Callable[..., Awaitable[int]
     # 1.
     value = jws.loads(body.encode())
     token, bundles = value.get("sightings"), value.get("bundles")
-    if not isinstance(token, str) or not isinstance(bundles, list) or not all(isinstance(text, str) for text in bundles):
+    if (
+        not isinstance(token, str)
+        or not isinstance(bundles, list)
+        or not all(isinstance(text, str) for text in bundles)
+    ):
         raise KeyturnError("document_malformed", "sightings and bundles are expected here")
     verified = jws.verify_own(token, Kind.SIGHTINGS)
     claims, now = verified.claims(), host.clock()
@@ -137,7 +145,8 @@ def _note(db: Connection, product: int, one: Sighting, by: str, now: int, chance
         computer, add = found.seat, found.add
     if computer is not None:
         db.execute(
-            "UPDATE computer SET seen_at = max(seen_at, ?) WHERE product = ? AND id = ?", (one.seen_at, product, computer)
+            "UPDATE computer SET seen_at = max(seen_at, ?) WHERE product = ? AND id = ?",
+            (one.seen_at, product, computer),
         )
         return 0
     computer = ledger.uuid7(now, chance)
@@ -154,5 +163,6 @@ _SEEN = (  # Beside max(), SQLite gives the other columns of the row that has th
 )
 _OTHER = (
     "INSERT INTO other (product, host, place, told_at, computers) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (product, host) DO UPDATE SET place = excluded.place, told_at = excluded.told_at, computers = excluded.computers"
+    " ON CONFLICT (product, host)"
+    " DO UPDATE SET place = excluded.place, told_at = excluded.told_at, computers = excluded.computers"
 )

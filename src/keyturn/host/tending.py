@@ -1,6 +1,6 @@
 """What a running host does by itself: renews its certificate, keeps its record in DNS, tells other hosts what it saw, forgets.
 
-Each job is tried when it is due, in a thread of its own turn, and a failure is logged and tried again: no lease waits for any of them.
+Each job is tried when it is due, beside the requests; a failure is logged and tried again. No lease waits for any of them.
 """
 
 from __future__ import annotations
@@ -69,10 +69,14 @@ class Tender:
                 with Line(permit.opened.product, self._environ) as line:
                     outcome = enrolling.exchange(home, permit, self._machine, line.send)
             except KeyturnError as error:
-                self._log("renewal_failed", {"product_id": permit.product_id, "code": error.code, "detail": error.detail})
+                self._log(
+                    "renewal_failed", {"product_id": permit.product_id, "code": error.code, "detail": error.detail}
+                )
                 continue
             if isinstance(outcome, Refused):
-                self._log("renewal_refused", {"product_id": permit.product_id, "code": outcome.code, "detail": outcome.why})
+                self._log(
+                    "renewal_refused", {"product_id": permit.product_id, "code": outcome.code, "detail": outcome.why}
+                )
             else:
                 self._log("certificate_renewed", {"product_id": permit.product_id})
 
@@ -80,7 +84,7 @@ class Tender:
         """Publish this host in DNS, if a server that takes updates is set. Raises: KeyturnError as ``discovery.publish``."""
         update = publishing.update_of(self._host.home.settings)
         if update is not None:
-            discovery.publish(update, self._own)
+            discovery.publish(update, publishing.publishable(self._own))
             self._published = True
             self._log("host_published", {})
 
