@@ -6,19 +6,25 @@ leases. Leaves to others: the client (``keyturn.client``), the programs (``progr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+import json
+import select
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from keyturn.core import containers, hardware, hosting, jws
 from keyturn.core.documents import FACTS, UNAVAILABLE, ProductFile, Request
-from keyturn.core.errors import Refused
+from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.hosting import HostCertificate, Lease
 from keyturn.core.jws import Kind
 from keyturn.core.model import Channel, b64u, product_id
 from keyturn.core.trust import Chain
 from keyturn.edge import probes, sodium
+from keyturn.edge.transport import Transport
 from keyturn.host import enrolling, home
 from keyturn.host.enrolling import Machine
 from keyturn.host.home import HostHome
@@ -27,6 +33,7 @@ from keyturn.service import catalog
 from keyturn.testing import Clock, World
 from keyturn.testing.computers import RecordedComputer, synthetic
 from keyturn.testing.world import Chance, DirectLine
+from programs import KEYTURN, PATIENCE, Result, environment, run
 
 ORGANIZATION = "acme"
 
@@ -133,8 +140,8 @@ class Computer:
         """Verify and keep the answer to a request: a lease, or an identity of its own."""
         now = self.organization.world.clock()
         if "identity" in answer:
-            self.generation += 1_000
             self.guid = str(jws.loads(jws.payload_of(answer["identity"]))["installation"])
+            self.generation = int(self.guid[:8], 16)  # Each copy makes a key of its own.
             self.lease = self.held = None
             return
         host = self.believes(answer["host"])
@@ -154,3 +161,57 @@ class Computer:
         if not lost and not isinstance(answer, Refused):
             self.take(token, answer)
         return answer
+
+
+class Program:
+    """``keyturn host run`` on the home of a certified host, as a process of its own."""
+
+    def __init__(self, organization: Organization, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+        self.home, self.folder, self.options, self.env = folder / "home", folder, options, env
+        organization.host(self.home).database.close()
+        self.process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Program:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it says that it is ready."""
+        command = [str(KEYTURN), "host", "run", "--home", str(self.home), "--json", "--listen", "127.0.0.1:0", *self.options]
+        with (self.folder / "host.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment(self.folder, self.env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=log, text=True,
+            )  # fmt: skip
+        assert self.process.stdout is not None
+        there, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        line = self.process.stdout.readline() if there else ""
+        assert line, (self.folder / "host.log").read_text()
+        self.url = str(json.loads(line)["url"])
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it with a signal to its own process; the result is its exit status."""
+        assert self.process is not None and self.process.stdout is not None
+        self.process.send_signal(number)
+        status = self.process.wait(PATIENCE)
+        self.process.stdout.close()
+        self.process = None
+        return status
+
+    def __call__(self, *arguments: str, **options: Any) -> Result:
+        """``keyturn host … --json`` on the same home."""
+        return run(["host", "--home", str(self.home), "--json", *arguments], cwd=self.folder, env=self.env, **options)
+
+    @contextlib.contextmanager
+    def line(self) -> Iterator[Transport]:
+        with Transport(environ={}, judge=lambda _der: None, connect_timeout=5, read_timeout=10) as transport:
+            yield transport
+
+    def post(self, line: Transport, token: str) -> dict[str, Any] | KeyturnError:
+        reply = line.post(f"{self.url}/v1/lease", token.encode(), "application/jose")
+        return reply.problem() or reply.json()

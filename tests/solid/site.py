@@ -113,6 +113,11 @@ class Host:
         if due is not None and due <= self.site.clock():
             self.certify()
 
+    def reached(self) -> None:
+        """Raises: KeyturnError ``service_unreachable``."""
+        if not self.alive:
+            raise KeyturnError("service_unreachable", "nobody is there")
+
     def directory(self) -> dict[str, Any]:
         """What the host tells everybody who connects."""
         permit, now = self.permit, self.site.clock()
@@ -123,8 +128,7 @@ class Host:
 
     def ask(self, token: str) -> dict[str, Any] | Refused:
         """Answer a request as the network would bring it. Raises: KeyturnError ``service_unreachable``, or the host's fault."""
-        if not self.alive:
-            raise KeyturnError("service_unreachable", "nobody is there")
+        self.reached()
         try:
             return self.leasing.exchange(token)
         except KeyturnError as error:
@@ -141,15 +145,15 @@ class NearLine(HostLine):
     """The client's line to hosts of this process: what a directory says is judged by the client's own code."""
 
     def __init__(self, pc: Pc, product: ProductFile, chain: Any) -> None:
-        super().__init__(product, chain, list, {}, now=pc.site.clock)
+        key = pc.shelf.key()
+        super().__init__(product, chain, list, {}, now=pc.site.clock, serial=None if key is None else key.serial)
         self._pc = pc
 
     def send(self, document: str, *, ask: bool = False) -> dict[str, Any] | Refused:
         pc, why = self._pc, []
         for host in sorted(pc.site.hosts, key=lambda host: (host is not pc.last, pc.chance.random())):
             try:
-                if not host.alive:
-                    raise KeyturnError("service_unreachable", "nobody is there")
+                host.reached()
                 self._certified(host.directory())
                 outcome = host.ask(document)
             except KeyturnError as error:
@@ -200,6 +204,14 @@ class Pc:
         token, loaded = actions.make_request(self.shelf, self.machine)
         line = NearLine(self, loaded.opened.product, loaded.opened.chain)
         return actions.activate(self.shelf, self.machine, token, line.send)
+
+    def attempt(self) -> str:
+        """Ask, and say in a word how it ended: the state, or the code of the refusal or fault."""
+        try:
+            outcome = self.ask()
+        except KeyturnError as error:
+            return error.code
+        return outcome.code if isinstance(outcome, Refused) else outcome.standing.state.word
 
     def licensed(self) -> Loaded:
         """Ask, and be licensed."""

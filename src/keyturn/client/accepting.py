@@ -29,7 +29,8 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
 
     1. There is a request that waits, and this answers it; if another process was faster, nothing is left to do.
     2. Bundles beside the answer continue the chain that is known; a newer product file comes with bundles that need it.
-    3. The certificate verifies, for this product, installation, request and baseline, and its signer is not revoked.
+    3. The certificate verifies, for this product, installation, request and baseline, and its signer is not revoked; a lease
+       is of now.
     4. Bundles, then certificate with request and baseline, durable; only then are request and release forgotten.
     5. The signed time, bound to our own nonce, replaces the newest time seen, downwards too.
 
@@ -58,6 +59,8 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
         certificate = license.check_certificate(held, opened.product, chain, jws.thumbprint(loaded.public))
         if license.doubt(held, opened.document, chain) is not None:
             raise KeyturnError("issuer_revoked", "the answer is signed by a key that its publisher revoked")
+        if held.host is not None:
+            hosting.check_moment(certificate.issued_at, documents.read_request(waiting.request)[0], loaded.now)
         # 4.
         if opened != loaded.opened:
             shelf.keep_product(opened.container())
@@ -86,10 +89,9 @@ def take_identity(shelf: Shelf, machine: Machine, answer: Mapping[str, Any]) -> 
             raise KeyturnError("answer_unexpected", "the answer holds no identity that is waited for")
         # 1.
         chain = trust.longer(loaded.opened.chain.texts, [str(text) for text in bundles], loaded.name.thumbprint)
-        nonce = documents.read_request(waiting.request)[0].nonce
-        told = hosting.verify_identity(
-            token, hosting.read_host(host, loaded.name, chain), jws.digest(waiting.request), nonce
-        )
+        request, _ = documents.read_request(waiting.request)
+        told = hosting.verify_identity(token, hosting.read_host(host, loaded.name, chain), request, jws.digest(waiting.request))
+        hosting.check_moment(told.issued_at, request, loaded.now)
         # 2.
         shelf.remove_held()
         shelf.remove_pending()
@@ -97,7 +99,8 @@ def take_identity(shelf: Shelf, machine: Machine, answer: Mapping[str, Any]) -> 
         signer = keystore.create(shelf.installation_key)
         shelf.keep_installation(told.installation, signer.public)
         record = loaded.record or begun(loaded.opened.product, told.installation, loaded.now)
-        keep_record(shelf, record._replace(installation=told.installation), signer)
+        # Its first lease may be a while away, and it has not had a day of grace yet: those of the image were another's.
+        keep_record(shelf, record._replace(installation=told.installation, grace_from=loaded.now), signer)
     Teller(shelf.vault, machine).tell("identity_taken", product=loaded.name, reason=told.reason)
 
 

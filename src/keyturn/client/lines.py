@@ -60,7 +60,7 @@ class Talk:
             self._line: Line | HostLine = HostLine(
                 product, loaded.opened.chain, lambda: hosts.places(shelf, machine.chance, say, host), machine.environ,
                 now=lambda: machine.now(product), say=say, recorder=keep, policy=self._policy,
-                chosen=lambda place: shelf.keep_host(str(place)),
+                chosen=lambda place: shelf.keep_host(str(place)), serial=None if loaded.key is None else loaded.key.serial,
             )  # fmt: skip
             return
         if connect is None:

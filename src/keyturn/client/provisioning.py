@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from keyturn.client import actions, loading
+from keyturn.client import actions, hosts, loading
 from keyturn.client.homes import Homes
 from keyturn.client.loading import Loaded, load
 from keyturn.client.machine import Machine
@@ -32,8 +32,8 @@ from keyturn.edge.vault import Shelf
 
 FOLDER = "provision.d"
 NAMES = ("product_file", "key_file", "via", "host", "consent")
-WAYS = ("auto", "online", "file")
-LATER = ("host", "fleet", "telephone")
+WAYS = ("auto", "online", "host", "file")
+LATER = ("fleet", "telephone")
 MAX_FILE = 65_536
 # What can be done to a product, in this order.
 ADDED, UPDATED, KEY, CONSENT, ACTIVATED = "product_added", "product_updated", "key_installed", "consent_recorded", "activated"
@@ -47,6 +47,7 @@ class Provision(NamedTuple):
     key_file: str | None
     via: str
     consent: bool
+    host: str | None = None
 
 
 class Applied(NamedTuple):
@@ -122,12 +123,16 @@ def read(path: str) -> Provision:
     if "product_file" not in values:
         raise KeyturnError("provision_malformed", f"{path}: product_file is missing")
     via = values.get("via", "auto")
-    if via in LATER or "host" in values:
-        where = f"{path}:{_line(text, 'via' if via in LATER else 'host')}"
+    if via in LATER:
         raise KeyturnError(
-            "provision_malformed", f"{where}: this version does not activate by {via if via in LATER else 'host'} yet",
-            remedy='Use via = "auto", "online" or "file", and leave host out.',
+            "provision_malformed", f"{path}:{_line(text, 'via')}: this version does not activate by {via} yet",
+            remedy='Use via = "auto", "online", "host" or "file".',
         )  # fmt: skip
+    if "host" in values:
+        try:
+            hosts.parse(values["host"])
+        except KeyturnError as error:
+            raise KeyturnError("provision_malformed", f"{path}:{_line(text, 'host')}: {error.detail}") from error
     if via not in WAYS:
         raise KeyturnError("provision_malformed", f"{path}:{_line(text, 'via')}: via is one of {', '.join(WAYS)}")
     if values.get("consent", "organization") != "organization":
@@ -136,7 +141,7 @@ def read(path: str) -> Provision:
     key_file = values.get("key_file")
     return Provision(
         path, os.path.join(folder, values["product_file"]), None if key_file is None else os.path.join(folder, key_file),
-        via, "consent" in values,
+        via, "consent" in values, values.get("host"),
     )  # fmt: skip
 
 
@@ -157,7 +162,7 @@ class _Work:
         """Bring a product to what its file says.
 
         1. The product file verifies, and is added if it is new or newer.
-        2. The key is installed if another one is, or none.
+        2. The key is installed if another one is, or none; a host that is named is the first to be asked.
         3. The organization's consent is on file, if the file gives it and something may be sent.
         4. The product is activated, if it has a key and needs it.
 
@@ -184,6 +189,8 @@ class _Work:
             if not self._dry_run:
                 actions.install_key(shelf, key.text, self._machine)
             self.done.append(KEY)
+        if wanted.host is not None and not self._dry_run and shelf.host() is None:
+            shelf.keep_host(str(hosts.parse(wanted.host)))  # The agent asks it first, and others if it is gone.
         # 3.
         if wanted.consent and wanted.via != "file" and not shelf.consented():
             if loaded is not None and not self._dry_run:

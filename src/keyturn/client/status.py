@@ -10,6 +10,7 @@ from keyturn.client.machine import Machine
 from keyturn.client.record import remember
 from keyturn.client.views import ASK, CARRY, status_text
 from keyturn.core.errors import EXIT_REFUSED, KeyturnError
+from keyturn.core.model import Channel
 from keyturn.edge.vault import Shelf
 from keyturn.edge.voice import Call
 
@@ -47,10 +48,13 @@ def by_policy(entry: dict[str, Any], shelf: Shelf, machine: Machine) -> dict[str
         policy = policy_of(shelf.vault.home, machine)
     except KeyturnError as error:
         return {**entry, "policy": error.detail, "remedy": error.remedy, "next_command": "keyturn doctor"}
-    if policy.online:
+    leased = entry["channel"] == Channel.CLIENT.value
+    way = "host" if leased else "online"
+    if getattr(policy, way):
         return entry
-    remedy, command = (CARRY, "keyturn export request -o F.ktx") if policy.file else (ASK, "keyturn doctor")
-    return {**entry, "policy": policy.line("online"), "remedy": remedy, "next_command": command}
+    carried = policy.file and not leased
+    remedy, command = (CARRY, "keyturn export request -o F.ktx") if carried else (ASK, "keyturn doctor")
+    return {**entry, "policy": policy.line(way), "remedy": remedy, "next_command": command}
 
 
 def _holds(entry: dict[str, Any], check: str, within: int | None) -> bool:

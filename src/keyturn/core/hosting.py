@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from keyturn.core import jws, trust
-from keyturn.core.documents import VERSION, Certificate, Claims
+from keyturn.core.documents import VERSION, Certificate, Claims, Request
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
-from keyturn.core.model import DAY, ProductName
+from keyturn.core.model import DAY, ProductName, rfc3339
 from keyturn.core.trust import Chain, Floor
 
 LEASED = "lease"  # The term of a certificate that is a lease.
@@ -197,17 +197,40 @@ def verify_endorsement(token: str, host: HostCertificate, tls: str, now: int) ->
         raise KeyturnError("host_untrusted", "the endorsement of the TLS certificate is not of this time")
 
 
-def verify_identity(token: str, host: HostCertificate, request: str, nonce: str) -> Identity:
-    """Verify the host's answer that this copy is to be an installation of its own. Raises: as :func:`verify_lease`."""
+def verify_identity(token: str, host: HostCertificate, request: Request, digest: str) -> Identity:
+    """Verify the host's answer that the sender of ``request`` (``digest``) is to be an installation of its own.
+
+    1. The host's key signed it, as an identity, while the host certificate was in force.
+    2. It answers this request, and the host serves its ``client`` key: another organization's host has no say.
+
+    Raises: as :func:`verify_lease`.
+    """
+    # 1.
     claims = jws.verify(token, Kind.IDENTITY, lambda kid: host.public if kid == host.holder else None).claims()
     c = Claims(Kind.IDENTITY, claims)
     found = Identity(
         ProductName.parse(c.text("product")), c.text("request", 64), c.text("nonce", 64), c.text("installation", 40),
         c.text("reason", 40), c.number("iat"),
     )  # fmt: skip
-    if (found.product, found.request, found.nonce) != (host.product, request, nonce):
-        raise KeyturnError("document_foreign", "the answer is for another request")
+    if not host.issued_at <= found.issued_at <= host.expires_at:
+        raise KeyturnError("document_expired", "the identity was not issued while the host certificate was in force")
+    # 2.
+    if (found.product, found.request, found.nonce) != (host.product, digest, request.nonce) or request.serial not in host.serves:
+        raise KeyturnError("document_foreign", "the answer is for another request, or another organization's")
     return found
+
+
+def check_moment(issued_at: int, request: Request, now: int) -> None:
+    """Check that what a host signed was made between the ``request`` it answers and ``now``, within a day.
+
+    A host whose clock is elsewhere would set this computer's newest time seen; one whose certificate has ended could go on by
+    signing under an earlier date. The same answer may come days later: it is older than now, and not older than its request.
+    Raises: KeyturnError ``document_expired``, with both times.
+    """
+    if not min(request.made_at, now) - DAY <= issued_at <= now + DAY:
+        made = rfc3339(request.made_at)
+        said = f"the host dates it {rfc3339(issued_at)}: the request is of {made}, now is {rfc3339(now)}"
+        raise KeyturnError("document_expired", said)
 
 
 def _served(values: Mapping[str, Any]) -> dict[int, Served]:

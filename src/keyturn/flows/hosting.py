@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keyturn.core import hosting, trust
@@ -28,6 +28,8 @@ from keyturn.edge.transport import Recorder, Transport
 from keyturn.flows.exchange import ANYTHING, CONTENT_TYPE, Say, outcome_of, proxied
 
 DIRECTORY = "/.well-known/keyturn-host"
+# What another host may answer otherwise: this one has trouble, or no room, or an older certificate.
+_ELSEWHERE = ("service_unreachable", "service_unready", "answer_unexpected", "product_unknown", "key_unknown", "host_full")
 
 
 class HostLine:
@@ -45,14 +47,20 @@ class HostLine:
         recorder: Recorder | None = None,
         policy: Policy = ANYTHING,
         chosen: Callable[[Place], None] = lambda _place: None,
+        serial: int | None = None,
     ) -> None:
-        """``places`` are asked in their order; ``chosen`` hears which one answered. Raises nothing yet."""
+        """``places`` are asked in their order; ``chosen`` hears which one answered. Raises nothing yet.
+
+        ``serial`` is the ``client`` key that it must serve.
+        """
         self.product, self._chain, self._places = product, chain, places
         self._say, self._policy, self._recorder, self._now = say, policy, recorder, now
         self._environ = proxied(environ, policy)
-        self._chosen = chosen
+        self._chosen, self._serial = chosen, serial
         self._open = contextlib.ExitStack()
         self._at: tuple[Place, Transport] | None = None
+        self._left: Iterator[Place] | None = None  # Places that were not asked yet.
+        self._failed: list[str] = []
         self._beside: dict[str, Any] = {}
 
     def __enter__(self) -> HostLine:
@@ -66,31 +74,59 @@ class HostLine:
         self._policy.demand("host")
         if self._at is not None:
             return
-        failed = []
-        for place in self._places():
+        if self._left is None:
+            self._left = iter(self._places())
+        for place in self._left:
             try:
                 self._policy.demand_name(place.target, place.port)
                 self._at = place, self._believed(place)
             except KeyturnError as error:
-                failed.append(f"{place}: {error.detail} ({error.code})")
-                self._say(f"Passed over {place}: {error.detail}")
+                self._pass_over(place, error)
                 continue
             self._chosen(place)
             return
+        failed, self._failed, self._left = self._failed, [], None  # Whoever asks again asks all of them again.
         raise KeyturnError("host_not_found", "; ".join(failed) or "neither a name nor DNS tells of one", data={"asked": failed})
 
     def send(self, document: str, *, ask: bool = False) -> dict[str, Any] | Refused:
-        """Send one signed document to the host. Raises: KeyturnError as :meth:`reach` and ``Line.send``; ``usage`` to ask."""
+        """Send one signed document to the host, and if that one cannot serve it now, to the next.
+
+        Raises: KeyturnError as :meth:`reach` and ``Line.send``; ``usage`` to ask.
+        """
         if ask:
             raise KeyturnError("usage", "an activation host is not asked what it would cost: it costs nothing")
-        self.reach()
-        assert self._at is not None
-        place, transport = self._at
-        self._say(f"Sending to the activation host {place} over TLS")
-        address = f"https://{place}/v1/lease"
-        outcome = outcome_of(transport.post(address, document.encode("ascii"), CONTENT_TYPE), str(place))
-        # An answer need not repeat what the directory said: the certificate of whoever signed it, and the bundles for that.
-        return outcome if isinstance(outcome, Refused) else {**self._beside, **outcome}
+        before: KeyturnError | Refused | None = None  # What the one before said, if that is the last word.
+        while True:
+            try:
+                self.reach()
+            except KeyturnError as error:
+                if before is None or error.code != "host_not_found":
+                    raise
+                if isinstance(before, KeyturnError):
+                    raise before from error
+                return before
+            assert self._at is not None
+            place, transport = self._at
+            self._say(f"Sending to the activation host {place} over TLS")
+            outcome: dict[str, Any] | Refused | KeyturnError
+            try:
+                reply = transport.post(f"https://{place}/v1/lease", document.encode("ascii"), CONTENT_TYPE)
+                outcome = outcome_of(reply, str(place))
+            except KeyturnError as error:
+                outcome = error
+            if isinstance(outcome, dict):
+                # An answer need not repeat what the directory said: the signer's certificate, and the bundles for that.
+                return {**self._beside, **outcome}
+            if outcome.code not in _ELSEWHERE:
+                if isinstance(outcome, KeyturnError):
+                    raise outcome
+                return outcome
+            before, self._at = outcome, None
+            self._pass_over(place, outcome.as_error() if isinstance(outcome, Refused) else outcome)
+
+    def _pass_over(self, place: Place, error: KeyturnError) -> None:
+        self._failed.append(f"{place}: {error.detail} ({error.code})")
+        self._say(f"Passed over {place}: {error.detail}")
 
     def revocations(self) -> dict[str, object]:
         """Raises: KeyturnError ``usage``: the list is the publisher's, and a lease ends by itself."""
@@ -122,8 +158,8 @@ class HostLine:
         hosting.verify_endorsement(str(directory.get("endorsement")), host, seen[-1], self._now())
         # 4.
         there = directory.get("server_time")
-        if not isinstance(there, int) or abs(there - self._now()) > DAY:
-            said = rfc3339(there) if isinstance(there, int) else "nothing"
+        if type(there) is not int or abs(there - self._now()) > DAY:
+            said = rfc3339(there) if type(there) is int else "nothing that is a time"
             raise KeyturnError("host_untrusted", f"its clock says {said}, this one {rfc3339(self._now())}")
         return transport
 
@@ -141,8 +177,11 @@ class HostLine:
                 if error.code != "document_foreign":
                     why = error
                 continue
-            if host.issued_at - DAY <= self._now() <= host.expires_at:
+            if not host.issued_at - DAY <= self._now() <= host.expires_at:
+                why = KeyturnError("host_untrusted", f"its certificate was in force until {rfc3339(host.expires_at)}")
+            elif self._serial is not None and self._serial not in host.serves:
+                why = KeyturnError("host_untrusted", "it is another organization's, or does not serve this product key yet")
+            else:
                 self._beside = {"host": str(token), "bundles": list(texts)}
                 return host
-            why = KeyturnError("host_untrusted", f"its certificate was in force until {rfc3339(host.expires_at)}")
         raise why

@@ -3,13 +3,14 @@
 Keeps: the table of routes with their access, and the rings around them. Leaves to others: what a request gets (``leasing``), the
 page (``page``), limits, problem documents and sockets (``edge.limits``, ``edge.web``, ``edge.listen``).
 
-Everything that a computer needs is public: the documents prove who speaks. Page and figures are for this computer alone, unless the
-setting ``observers`` says otherwise.
+Everything that a computer needs is public: the documents prove who speaks. Page and figures are for this computer alone, unless
+the setting ``observers`` says otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Mapping
 from sqlite3 import Connection
 
@@ -31,7 +32,6 @@ from keyturn.host.observing import Observed
 
 OBSERVER = "observer"
 DIRECTORY = "/.well-known/keyturn-host"
-_LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
 
 def routes(host: LeasingHost, metrics: Metrics, place: str) -> list[Route]:
@@ -86,8 +86,7 @@ def build(host: LeasingHost, log: Log, *, place: str) -> ASGIApp:
     table = routes(host, metrics, place)
 
     async def observer(request: Request) -> None:
-        address = request.client.host if request.client else ""
-        if host.home.settings.observers != "everyone" and address not in _LOOPBACK:
+        if host.home.settings.observers != "everyone" and not _is_local(request.client.host if request.client else ""):
             raise KeyturnError(
                 "permission_denied", "Page and figures are shown on the host itself.",
                 remedy="There: `keyturn host config set observers everyone`.",
@@ -143,6 +142,15 @@ def _gauges(host: LeasingHost) -> Mapping[tuple[str, str], Mapping[str, float]]:
             "Seconds until the host certificate ends; below 0: it has ended.",
         ): ends,
     }
+
+
+def _is_local(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def _answers(db: Connection) -> bool:

@@ -216,7 +216,8 @@ class LeasingHost:
         _, digest, request, thumbprint, _ = proven
         copy = sha256_b64u(jws.dumps({"pairs": dict(request.pairs), "previous": request.previous}))
         found = ledger.fork(db, product, thumbprint, copy)
-        if found is None or found.request != digest:
+        made = None if found is None or found.request != digest else jws.loads(found.payload)["iat"]
+        if made is None or made < host.issued_at:  # A computer believes it under the certificate of now only.
             guid = new_guid(self.chance) if found is None else found.guid
             told = Identity(host.product, digest, request.nonce, guid, forked.reason, max(now, host.issued_at))
             found = Fork(guid, digest, jws.dumps(told.claims()))
