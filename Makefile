@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.made-for
-LOCKS  := base service demo wheel dev
+LOCKS  := base service host demo wheel dev
 NODE   := tests/node/node_modules/.made
 # More than the default, for example: make test PYTEST_ARGS='-x -k productkey'
 PYTEST_ARGS ?=
@@ -18,7 +18,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help dev demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid show-keys show-lifecycle chaos faults forge hostile lifecycles in-time wheel deb client-bundle locale lock clean
+.PHONY: help dev demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid show-keys show-lifecycle show-host chaos faults forge hostile lifecycles in-time wheel deb client-bundle locale lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -75,7 +75,7 @@ docs: $(STAMP) ## the pages as a site in build/docs, which works offline; a warn
 	$(PY) -m sphinx -b html -W --keep-going -n -q -E -d build/doctrees docs build/docs
 	@echo "build/docs/index.html"
 
-man: $(STAMP) ## the man pages keyturn(1) and keyturn-service(1) in build/man: man -l build/man/keyturn.1
+man: $(STAMP) ## the man pages keyturn(1), keyturn-service(1) and keyturn-host(1) in build/man: man -l build/man/keyturn.1
 	$(PY) tests/make_man.py build/man
 
 bench: $(STAMP) ## measure: activations, minting, license check, start-up, the agent at rest (ONLY=activations; WRITE=1 writes docs/benchmarks.md)
@@ -99,6 +99,9 @@ show-keys: $(STAMP) ## walk the list "keys and platforms for the long run": root
 
 show-lifecycle: $(STAMP) ## walk the list "the license lifecycle on the computer": states, reminders, events, policy, agent (SHOW='--only WORD')
 	$(PY) tests/show_lifecycle.py $(SHOW)
+
+show-host: $(STAMP) ## walk the list "activation host": thresholds, failover, clones, impostors, kills, virtual years (SHOW='--only WORD')
+	$(PY) tests/show_host.py $(SHOW)
 
 BUDGET ?= 3m
 chaos: $(STAMP) ## kill storms against the real service (BUDGET=20m SEED=...)
@@ -139,6 +142,7 @@ lock: $(STAMP) ## pin the dependencies of pyproject.toml anew (LOCK_FLAGS=--upgr
 	$(LOCK) --all-extras --group dev --output-file requirements/dev.txt
 	$(LOCK) --constraints requirements/dev.txt --output-file requirements/base.txt
 	$(LOCK) --constraints requirements/dev.txt --extra service --output-file requirements/service.txt
+	$(LOCK) --constraints requirements/dev.txt --extra host --output-file requirements/host.txt
 	$(LOCK) --constraints requirements/dev.txt --extra demo --output-file requirements/demo.txt
 	$(PINS) --constraints requirements/dev.txt --group wheel --output-file requirements/wheel.txt
 	@! grep -nE '://|@ |^ *(-i|-f|--index|--extra-index|--find-links|--trusted-host)|^ *#' $(LOCKS:%=requirements/%.txt)

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from command_tree import commands, common, far
+from hosts import Organization
 from keyturn.core import policy
 from keyturn.core.errors import CATALOGUE
 from keyturn.core.events import EVENTS
 from keyturn.core.terms import Terms
 from keyturn.edge.metrics import Metrics
+from keyturn.host import app as host_app
+from keyturn.host.home import SETTINGS as HOST_SETTINGS
 from keyturn.service import app
 from keyturn.service.home import SETTINGS
 from keyturn.testing import World
@@ -45,13 +48,15 @@ def subjects() -> tuple[Subject, ...]:
         Subject("option", _options, _told_options, "keyturn status --loud"),
         Subject("error code", lambda: set(CATALOGUE), lambda: set(_sections("errors.md")), "moon_phase_wrong"),
         Subject("setting", lambda: set(SETTINGS), lambda: _first("settings.md", "Settings of"), "colour"),
+        Subject("host setting", lambda: set(HOST_SETTINGS), lambda: _first("settings.md", "The host's settings"), "colour"),
+        Subject("host address", _host_routes, lambda: _first("host.md", "Addresses"), "GET /moon"),
         Subject("environment variable", lambda: variables(_sources()), _told_variables, "KEYTURN_COLOUR"),
         Subject("term", lambda: set(Terms._fields), lambda: _first("publishing.md", "Terms"), "free_days"),
         Subject("address", _routes, lambda: _first("routes.md", "# Addresses"), "GET /v1/admin/moon"),
         Subject("figure", _figures, _told_figures, "keyturn_moon_phase"),
         Subject("event", lambda: set(EVENTS), _told_events, "moon_rose"),
         Subject("policy line", lambda: set(policy.NAMES), lambda: _first("limiting.md", "The policy, line"), "moon_phase"),
-        Subject("log event", lambda: events(_sources()), lambda: _first("operations.md", "The log"), "moon_rose"),
+        Subject("log event", lambda: events(_sources()), _told_log, "moon_rose"),
     )
 
 
@@ -82,6 +87,16 @@ def _routes() -> set[str]:
     return {f"{route.method} {route.path}" for route in service_routes()[0]}
 
 
+def _host_routes() -> set[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        host = Organization(world).host()
+        table = host_app.routes(host, Metrics(), "host.example:8444")
+        host.database.close()
+        world.close()
+    return {f"{route.method} {route.path}" for route in table}
+
+
 @cache
 def _figures() -> set[str]:
     """The names in the answer of ``/metrics``; those of the process itself are one family."""
@@ -89,7 +104,8 @@ def _figures() -> set[str]:
         world = World(Path(folder))
         text = Metrics().render(app._gauges(world.publisher.service)).decode()
         world.close()
-    return {re.sub(r"^process_.*", "process_*", name) for name in re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)}
+    named = {re.sub(r"^process_.*", "process_*", name) for name in re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)}
+    return named | {*host_app.GAUGES, host_app.CERTIFICATE_LEFT[0]}
 
 
 def _sources() -> Iterator[ast.Module]:
@@ -108,6 +124,8 @@ def variables(modules: Iterable[ast.Module]) -> set[str]:
                 found |= {node.value} if _VARIABLE.fullmatch(node.value) else set()
             if isinstance(node, ast.JoinedStr) and ast.unparse(node)[2:].startswith("KEYTURN_SERVICE_{"):
                 found |= {f"KEYTURN_SERVICE_{name.upper()}" for name in SETTINGS}
+            if isinstance(node, ast.JoinedStr) and ast.unparse(node)[2:].startswith("KEYTURN_HOST_{"):
+                found |= {f"KEYTURN_HOST_{name.upper()}" for name in HOST_SETTINGS}
     return found
 
 
@@ -184,10 +202,15 @@ def _told_options() -> set[str]:
 
 def _told_variables() -> set[str]:
     """Variables of settings.md."""
-    third = " ".join(cells[2] for cells in rows(section("settings.md", "Settings of")))
+    tables = section("settings.md", "Settings of"), section("settings.md", "The host's settings")
+    third = " ".join(cells[2] for table in tables for cells in rows(table))
     settings = set(re.findall(r"`(KEYTURN_\w+)`", third))
     others = _first("settings.md", "Environment of") | _first("settings.md", "Test products")
     return settings | others
+
+
+def _told_log() -> set[str]:
+    return _first("operations.md", "The log") | _first("host.md", "The log")
 
 
 def _told_events() -> set[str]:
@@ -196,6 +219,7 @@ def _told_events() -> set[str]:
 
 
 def _told_figures() -> set[str]:
-    first = " ".join(cells[0] for cells in rows(section("operations.md", "Figures")))
+    tables = section("operations.md", "Figures"), section("host.md", "Figures")
+    first = " ".join(cells[0] for table in tables for cells in rows(table))
     names = re.findall(r"`([a-z_*]+)(?:\{[^}]*\})?`", first)
     return {re.sub(r"_total$", "", name) if name not in _figures() else name for name in names}

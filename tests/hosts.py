@@ -1,7 +1,7 @@
 """An organization with activation hosts, and computers that ask them: in one process, or over TLS.
 
-Keeps: a host that its publisher really certified, and a computer as small as it can be: a key, hardware pairs, and the chain of its
-leases. Leaves to others: the client (``keyturn.client``), the programs (``programs``).
+Keeps: a host that its publisher really certified, and a computer as small as it can be: a key, hardware pairs, and the chain
+of its leases. Leaves to others: the client (``keyturn.client``), the programs (``programs``).
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Computer:
     """A computer with one installation: it asks, keeps the newest lease that reached it, and presents it when it asks again."""
 
     def __init__(
-        self, organization: Organization, number: int, *, hardware_of: int | None = None, anchors: Mapping[str, str] | None = None,
-        ephemeral: bool = False,
+        self, organization: Organization, number: int, *, hardware_of: int | None = None,
+        anchors: Mapping[str, str] | None = None, ephemeral: bool = False,
     ) -> None:  # fmt: skip
         self.organization, self.number, self.ephemeral = organization, number, ephemeral
         opened = containers.open_product(jws.loads(organization.world.product))
@@ -96,7 +96,8 @@ class Computer:
         self.guid = f"11111111-0000-4000-8000-{number:012d}"
         seed = number if hardware_of is None else hardware_of
         self.anchors = anchors if anchors is not None else {
-            "uuid": f"uuid-{seed}-of-a-computer", "board": f"board-{seed}-serial", "disk": f"disk-{seed}-serial", "nic": f"nic-{seed}-address",
+            "uuid": f"uuid-{seed}-of-a-computer", "board": f"board-{seed}-serial", "disk": f"disk-{seed}-serial",
+            "nic": f"nic-{seed}-address",
         }  # fmt: skip
         self.lease: str | None = None
         self.held: Lease | None = None
@@ -185,8 +186,8 @@ class Program:
         command = [str(KEYTURN), "host", "run", "--home", str(self.home), "--json", "--listen", "127.0.0.1:0", *self.options]
         with (self.folder / "host.log").open("a") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, env=environment(self.folder, self.env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=log, text=True,
+                command, cwd=self.folder, env=environment(self.folder, self.env), stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
         assert self.process.stdout is not None
         there, _, _ = select.select([self.process.stdout], [], [], PATIENCE)

@@ -1,4 +1,4 @@
-"""Make the man pages keyturn(1) and keyturn-service(1): ``python tests/make_man.py DIRECTORY`` (``make man``).
+"""Make the man pages keyturn(1), keyturn-service(1) and keyturn-host(1): ``python tests/make_man.py DIRECTORY`` (``make man``).
 
 Commands come from Click as on docs/commands.md, environment and files from the tables of docs/settings.md; Sphinx writes the
 manual's own language.
@@ -20,11 +20,19 @@ from make_pages import DOCS, EXITS, meaning, term
 ABOUT = {
     "keyturn": "activate products on this computer, see where they stand, give seats back",
     "keyturn-service": "a publisher's activation service: set it up, run it, mint keys, help callers",
+    "keyturn-host": "an organization's activation host: activate the computers of its own network",
 }
 # Sections of settings.md by their beginning, and what each page shows of them.
-_ENVIRONMENT = {"keyturn": ("Environment", "Test products"), "keyturn-service": ("Settings of", "Environment")}
-_FILES = {"keyturn": "store of the client", "keyturn-service": "service's home"}
-_MINE = {"keyturn": r"KEYTURN_(AT|TOKEN)|^`PATH`", "keyturn-service": r"KEYTURN_KEY_FILE"}  # The other page's own.
+_ENVIRONMENT = {
+    "keyturn": ("Environment", "Test products"), "keyturn-service": ("Settings of", "Environment"),
+    "keyturn-host": ("The host's settings", "Environment", "Test products"),
+}  # fmt: skip
+_FILES = {"keyturn": "store of the client", "keyturn-service": "service's home", "keyturn-host": "host's home"}
+# The other pages' own.
+_MINE = {
+    "keyturn": r"KEYTURN_(AT|TOKEN)|^`PATH`", "keyturn-service": r"KEYTURN_KEY_FILE",
+    "keyturn-host": r"KEYTURN_(AT|TOKEN|SERVICE)",
+}  # fmt: skip
 _CONF = """\
 project, version, release, root_doc = "Keyturn", "{version}", "{version}", "keyturn"
 extensions, myst_enable_extensions = ["myst_parser"], ["deflist"]
@@ -34,24 +42,30 @@ man_pages = {pages!r}
 
 def source(name: str) -> str:
     """One manual page in Markdown."""
-    service = name == "keyturn-service"
-    shown = [command for command in commands() if (command.words[1:2] == ("service",)) == service]
-    other = "keyturn" if service else "keyturn-service"
-    verb = "**keyturn service** [*OPTIONS*] *VERB* …" if service else "**keyturn** [*OPTIONS*] [*VERB* …]"
+    program = name.partition("-")[2]  # Empty: the client.
+    shown = [command for command in commands() if _program(command) == program]
+    others = ", ".join(f"{other}(1)" for other in ABOUT if other != name)
+    verb = f"**keyturn {program}** [*OPTIONS*] *VERB* …" if program else "**keyturn** [*OPTIONS*] [*VERB* …]"
     lines = [
         "---", "orphan: true", "---", f"# {name}", "", "## Synopsis", "", verb, "", "## Description", "",
         *_paragraphs(shown[0]),
         "Options stand before or after the verb. Data goes to stdout, everything else to stderr. A verb that cannot be undone"
         " says what it will do and asks; off a terminal it takes **--yes**.",
-        "", "## Options", "", *_options([*common(), *(far() if service else shown[0].options)]),
+        "", "## Options", "", *_options([*common(), *(far() if program == "service" else shown[0].options)]),
         "## Verbs", "", *(line for command in shown[1:] if not command.commands for line in _verb(command)),
         "## Exit status", "", *_definitions((f"**{number}**", meaning) for number, meaning in EXITS.items()),
         "**keyturn explain** lists every error code with its exit status and remedy.",
         "", "## Environment", "", *_definitions(_environment(name)),
         "## Files", "", *_definitions((row[0], row[1]) for row in _table("Files") if _FILES[name] in row[1]),
-        "## See also", "", f"{other}(1)", "",
+        "## See also", "", others, "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _program(command: Command) -> str:
+    """Which server a command belongs to; empty: the client."""
+    word = "".join(command.words[1:2])
+    return word if f"keyturn-{word}" in ABOUT else ""
 
 
 def _verb(command: Command) -> Iterator[str]:

@@ -72,7 +72,8 @@ COMMANDS = f"""# Commands
 
 {MARK}
 
-`keyturn VERB` is for the person at a computer, `keyturn service VERB` for the publisher. `--help` after any of them
+`keyturn VERB` is for the person at a computer, `keyturn service VERB` for the publisher, `keyturn host VERB` for an
+organization's activation host. `--help` after any of them
 says the same as this page, and `make man` makes man pages of it. Data goes to stdout, everything else to stderr;
 [error codes](errors.md) lists the exit statuses, [settings](settings.md) the environment.
 
@@ -82,6 +83,11 @@ SERVICE = """
 ## The service
 
 Every verb below `keyturn service` takes these as well; verbs that work in the service's own home only say so:
+"""
+HOST = """
+## The host
+
+An organization's activation host ([set-up](host.md)). All of these work in the host's own home, beside a running host or without one.
 """
 ROUTES = f"""# Addresses of the service
 
@@ -151,8 +157,23 @@ Column by column of its database.
 
 | table | column | what |
 |---|---|---|"""
+HOST_KEPT = """
+## What an activation host keeps
+
+Column by column of its ledger, on the organization's own server. What a computer sends to a host is the same request as above; the
+publisher is told none of it. Kept for 400 days after a computer was last seen; one that keeps nothing, for a day.
+
+| table | column | what |
+|---|---|---|"""
+TOLD = """
+## What hosts of one organization tell each other
+
+Signed by the host, between hosts that the publisher certified for the same organization; for each computer seen within 30 days.
+
+| field | what |
+|---|---|"""
 LOGGED = """
-## What the service writes to its log
+## What service and host write to their logs
 
 | field | what |
 |---|---|"""
@@ -195,12 +216,14 @@ def _reasons() -> Iterator[str]:
 
 def commands_page(every: Sequence[Command]) -> str:
     """Every command with its options, the client's first."""
-    client = [command for command in every if command.words[1:2] != ("service",)]
+    client = [command for command in every if command.words[1:2] not in (("service",), ("host",))]
     service = [command for command in every if command.words[1:2] == ("service",)]
+    host = [command for command in every if command.words[1:2] == ("host",)]
     return "\n".join([
         COMMANDS, *(_item(option) for option in common()), "", "## The client",
         *(line for command in client for line in _section(command)),
-        SERVICE, *(_item(option) for option in far()), *(line for command in service for line in _section(command)), "",
+        SERVICE, *(_item(option) for option in far()), *(line for command in service for line in _section(command)),
+        HOST, *(line for command in host for line in _section(command)), "",
     ])  # fmt: skip
 
 
@@ -289,6 +312,11 @@ def sent_page(declared: Mapping[str, Any]) -> str:
         KEPT,
         *(f"| `{table}` | `{column}` | {told} |" for table, columns in tables for column, told in columns.items()),
     ]
+    lines += [
+        HOST_KEPT,
+        *(f"| `{table}` | `{column}` | {told} |" for table, columns in declared["host"].items() for column, told in columns.items()),
+        TOLD, *(f"| `{name}` | {told} |" for name, told in declared["sightings"].items()),
+    ]  # fmt: skip
     lines += [LOGGED, *(f"| `{name}` | {told} |" for name, told in declared["log"].items())]
     return "\n".join([*lines, ""])
 

@@ -17,6 +17,7 @@ import pytest
 from hosts import Computer, Organization, Program
 from keyturn.core import hosting, jws, trust
 from keyturn.core.errors import KeyturnError
+from keyturn.core.model import sha256_b64u
 from keyturn.edge import files, tls
 from keyturn.edge.transport import Transport
 from keyturn.testing import Clock, World
@@ -91,12 +92,12 @@ def test_a_client_believes_before_it_sends(organization: Organization, program: 
         computer = organization.computer(1)
         host = computer.believes(directory["hosts"][0])  # type: ignore[index]
         der = tls.fingerprint(files.read(program.home / "tls" / "cert.pem") or b"")
-        assert hosting.jws.sha256_b64u(seen[0]) == der
+        assert sha256_b64u(seen[0]) == der
         now = organization.world.clock()
         hosting.verify_endorsement(str(directory["endorsement"]), host, der, now)
         with pytest.raises(KeyturnError, match="does not vouch"):
             hosting.verify_endorsement(str(directory["endorsement"]), host, "x" * 43, now)
-        texts = directory["bundles"][computer.product.name.thumbprint]  # type: ignore[index,call-overload]
+        texts = directory["bundles"][computer.product.name.thumbprint]  # type: ignore[index]
         assert trust.verify_chain(texts, computer.product.name.thumbprint).newest.number == 1
         assert abs(int(str(directory["server_time"])) - now) < 60
     assert (program.folder / "host.log").read_text().count('"event":"answered"') == 1
@@ -140,8 +141,8 @@ def test_what_is_not_met_is_a_problem_with_figures(organization: Organization, p
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
-        ("/v1/lease", b"", 400), ("/v1/lease", b"no token", 400), ("/v1/lease", b"\xff\xfe", 400), ("/v1/lease", b"a" * 20_000, 413),
-        ("/v1/nothing", b"x", 404), ("/v1/sightings", b"{}", 415),
+        ("/v1/lease", b"", 400), ("/v1/lease", b"no token", 400), ("/v1/lease", b"\xff\xfe", 400),
+        ("/v1/lease", b"a" * 20_000, 413), ("/v1/nothing", b"x", 404), ("/v1/sightings", b"{}", 415),
     ],
 )  # fmt: skip
 def test_what_is_no_request_gets_a_problem(program: Program, path: str, body: bytes, status: int) -> None:

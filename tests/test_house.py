@@ -16,7 +16,7 @@ import pytest
 import keyturn
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("base", "service", "demo", "wheel", "dev")
+LOCKS = ("base", "service", "host", "demo", "wheel", "dev")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
@@ -57,6 +57,7 @@ def test_lock_files_hold_what_is_asked_for_and_agree() -> None:
     everything = pins("dev")
     assert direct() <= set(pins("base"))
     assert direct("service") <= set(pins("service"))
+    assert direct("host") <= set(pins("host"))
     assert direct("service", "demo") <= set(pins("demo"))
     assert {named(line) for line in grouped("wheel")} <= set(pins("wheel"))
     assert direct(*PROJECT["project"]["optional-dependencies"], dev=True) <= set(everything)

@@ -50,7 +50,9 @@ class Sent(NamedTuple):
 class Box:
     """A computer with one installation, as the client is: it persists a request, and takes only the answer to that."""
 
-    def __init__(self, number: int, *, key: str | None = None, found: dict[str, str] | None = None, ephemeral: bool = False) -> None:
+    def __init__(
+        self, number: int, *, key: str | None = None, found: dict[str, str] | None = None, ephemeral: bool = False
+    ) -> None:
         self.key = key or f"key-{number}"
         self.pairs = pairs(number) if found is None else found
         self.ephemeral = ephemeral
@@ -95,9 +97,10 @@ class Book:
     def member(self, computer: str, now: int, key: str | None) -> Member:
         row = self.computers[computer]
         chain = self.keys[key] if key else {"presented": None, "outstanding": {}, "asked": 0}
+        recent = row["counts"] and row["seen"] > now - SEEN_DAYS * DAY
         return Member(
-            computer, row["number"], row["since"], row["pairs"], row["leased"], row["counts"] and row["seen"] > now - SEEN_DAYS * DAY,
-            chain["presented"], frozenset(chain["outstanding"].values()), chain["asked"],
+            computer, row["number"], row["since"], row["pairs"], row["leased"], recent, chain["presented"],
+            frozenset(chain["outstanding"].values()), chain["asked"],
         )  # fmt: skip
 
     def counted(self, now: int) -> int:
@@ -115,15 +118,14 @@ class Book:
         ]  # fmt: skip
         new = f"computer-{len(self.computers) + 1}"
         found = decide(
-            request, self.host, own=own, alike=alike, counted=self.counted(now), held=sum(r["leased"] for r in self.computers.values()),
-            new_computer=new, new_number=len(self.computers) + 1, now=now,
+            request, self.host, own=own, alike=alike, counted=self.counted(now),
+            held=sum(r["leased"] for r in self.computers.values()), new_computer=new, new_number=len(self.computers) + 1, now=now,
         )  # fmt: skip
         if isinstance(found, (Refused, Forked)):
             return found
         self.answered += 1
-        row = self.computers.setdefault(
-            found.computer, {"number": len(self.computers) + 1, "since": now, "pairs": {}, "leased": False, "counts": not request.ephemeral}
-        )
+        fresh = {"since": now, "pairs": {}, "leased": False, "counts": not request.ephemeral}
+        row = self.computers.setdefault(found.computer, {"number": len(self.computers) + 1, **fresh})
         row["seen"], row["pairs"] = now, {**row["pairs"], **found.add}
         chain = self.keys.setdefault(key, {"computer": found.computer, "presented": None, "outstanding": {}, "asked": 0})
         chain["asked"] = max(chain["asked"], min(request.made_at, now + DAY))
@@ -238,7 +240,7 @@ def test_a_lease_says_when_the_computer_was_first_leased_and_never_lasts_too_lon
 
 
 def test_copies_of_one_image_on_ten_computers_are_nine_forks() -> None:
-    """An image that was activated, on ten computers: the first stays, nine are told to become themselves; ten are counted then."""
+    """An image that was activated, on ten computers: the first stays, nine become themselves; ten are counted then."""
     book, original = Book(host()), Box(0)
     activated(book, original)
     copies = [original.copy(pairs(number)) for number in range(1, 10)]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import multiprocessing
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,6 @@ Sign = Callable[[bytes], bytes]
 STRANGE = b64u(bytes(32))
 
 
-class Liar(Exception):
-    """The honest answer was refused: nothing that follows would mean anything."""
-
-
 class Scene:
     """A computer whose request waits, the honest answer to it, and every host's key that an impostor could have."""
 
@@ -46,9 +44,8 @@ class Scene:
         publisher, clock = site.world.publisher, site.clock
         (self.honest,) = site.hosts
         second = publisher.product("second", editions={"standard": ["layers"]})
-        organization = {"organization": "testers"}
-        publisher.mint("second", channel="client", **organization)
-        self.second = site.host(product=second, key=publisher.mint("second", channel="host", **organization))
+        publisher.mint("second", channel="client", organization="testers")
+        self.second = site.host(product=second, key=publisher.mint("second", channel="host", organization="testers"))
         publisher.database.write_now(
             lambda db: catalog.create_organization(db, "others", "Others", publisher.service.ids, clock())
         )
@@ -77,6 +74,11 @@ class Scene:
     def close(self) -> None:
         self.site.close()
         self.theirs.close()
+
+    @property
+    def theirs_texts(self) -> tuple[str, ...]:
+        """The trust bundles of another publisher."""
+        return self.theirs.world.publisher.home.chain.texts
 
     def identity(self, **changes: Any) -> dict[str, Any]:
         told = Identity(self.request.product, jws.digest(self.request_token), self.request.nonce,
@@ -282,31 +284,50 @@ CLASSES: dict[str, Callable[[Scene, random.Random], Iterator[Answer]]] = {
 }  # fmt: skip
 
 
-def run(folder: Path, seed: str, count: int, classes: tuple[str, ...] = tuple(CLASSES)) -> tuple[Counter[str], list[str]]:
+def attempt(scene: Scene, name: str, seed: str, count: int) -> tuple[int, list[str]]:
+    """Try ``count`` answers of a class; how many were refused, and the first that was not."""
+    refused, problems = 0, []
+    for answer in itertools.islice(CLASSES[name](scene, random.Random(f"{seed} {name}")), count):
+        try:
+            accepted = scene.accepts(answer)
+        except Exception as error:  # noqa: BLE001 (a crash of the verifier is a finding too)
+            problems.append(f"{name}: {type(error).__name__}: {error}")
+            continue
+        if accepted:
+            return refused, [*problems, f"{name}: accepted {_short(answer)}"]  # The store is another one now.
+        refused += 1
+    return refused, problems
+
+
+def run(folder: Path, seed: str, count: int) -> tuple[Counter[str], list[str]]:
     """Try ``count`` answers, as many of each class; how many of each were refused, and which were not.
 
-    Before nothing and after everything the honest answer is accepted: the scene is one in which something could be.
+    After everything the honest answer is accepted: the scene is one in which something could be.
     """
     scene = Scene(folder)
     refused: Counter[str] = Counter()
     problems: list[str] = []
     try:
-        for name in classes:
-            share = -(-count // len(classes))
-            for answer in itertools.islice(CLASSES[name](scene, random.Random(f"{seed} {name}")), share):
-                try:
-                    accepted = scene.accepts(answer)
-                except Exception as error:  # noqa: BLE001 (a crash of the verifier is a finding too)
-                    problems.append(f"{name}: {type(error).__name__}: {error}")
-                    continue
-                if accepted:
-                    problems.append(f"{name}: accepted {_short(answer)}")
-                    return refused, problems  # The store is another one now.
-                refused[name] += 1
-        if not scene.accepts(scene.answer):
-            raise Liar("the honest answer is refused")
+        for name in CLASSES:
+            refused[name], found = attempt(scene, name, seed, -(-count // len(CLASSES)))
+            problems += found
+        if not problems and not scene.accepts(scene.answer):
+            problems.append("the honest answer is refused")
     finally:
         scene.close()
+    return refused, problems
+
+
+def campaign(folder: Path, seed: str, count: int, processes: int = 2) -> tuple[Counter[str], list[str]]:
+    """Share ``count`` answers among processes, each with a scene of its own."""
+    refused: Counter[str] = Counter()
+    problems: list[str] = []
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        shares = [pool.submit(run, folder / str(n), f"{seed} {n}", -(-count // processes)) for n in range(processes)]
+        for share in shares:
+            counted, found = share.result()
+            refused += counted
+            problems += found
     return refused, problems
 
 

@@ -79,7 +79,7 @@ class Diary:
         if report.wants is None:
             return None
         if tried.failures:
-            return schedule.retry(tried, self._chance()) if report.tried else self.contacts.get(name, now)
+            return schedule.retry(tried, self._chance(), report.left) if report.tried else self.contacts.get(name, now)
         if report.renew_in is not None:
             return now + max(report.renew_in, 0)
         return now

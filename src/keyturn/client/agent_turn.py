@@ -39,7 +39,8 @@ class Report(NamedTuple):
     """What a turn found and did about one product, as the next turn needs to know it.
 
     ``wants`` is ``activation``, ``release`` or ``renewal`` (in ``renew_in`` seconds, by the product's clock) if a contact is to
-    be made; ``tried`` and ``code`` say whether one was, and what went wrong.
+    be made; ``tried`` and ``code`` say whether one was, and what went wrong. ``left`` are the seconds that what is to be renewed
+    still holds.
     """
 
     wants: str | None
@@ -47,6 +48,7 @@ class Report(NamedTuple):
     tried: bool
     code: str | None
     retry_after: int | None
+    left: int | None = None
 
 
 def turn(
@@ -95,7 +97,8 @@ def turn(
 
 def _wishing(report: Report, shelf: Shelf, loaded: Loaded, chance: float) -> Report:
     wants, renew_in = wanted(shelf, loaded, chance)
-    return report._replace(wants=wants, renew_in=renew_in)
+    until = loaded.standing.valid_until if wants == "renewal" else None
+    return report._replace(wants=wants, renew_in=renew_in, left=None if until is None else until - loaded.now)
 
 
 def wanted(shelf: Shelf, loaded: Loaded, chance: float) -> tuple[str | None, int | None]:

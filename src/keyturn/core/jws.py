@@ -7,7 +7,8 @@ Leaves to others: whose key may sign what (``trust``), and what claims mean (``d
 - ``kid`` is required. ``crit`` is refused, because no critical extension is understood here.
 - Verify first, parse after: :class:`Verified` hands out claims only of verified bytes.
 - Duplicate names, floats, NaN, lone surrogates, numbers above 2^53 and deep nesting are refused.
-- A document that signs for itself (request, release, capability, possession, sightings) carries its public key in ``jwk`` (RFC 7515, 4.1.3).
+- A document that signs for itself (request, release, capability, possession, sightings) carries its public key in ``jwk``
+  (RFC 7515, 4.1.3).
 """
 
 from __future__ import annotations

@@ -120,7 +120,8 @@ def decide(
     presented = None if own is None else own.presented
     if own is not None:
         # One slot in common is none that can be compared: pairs are known by both of their slots.
-        comparable = request.pairs.keys() & own.pairs.keys()
+        alike_now = request.pairs == own.pairs  # Nearly always, and said without comparing slot by slot.
+        comparable = not alike_now and request.pairs.keys() & own.pairs.keys()
         if comparable and not hardware.match(request.pairs, own.pairs).same:
             return Forked(own.computer, OTHER_HARDWARE)
         # A lease of another host of the organization is no link of this chain, and says nothing about copies. Nor does none at

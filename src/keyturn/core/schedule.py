@@ -20,6 +20,7 @@ MINUTE, HOUR = 60, 3600
 RENEW = 7 * DAY  # Of a dated right, unless the answer says otherwise (design: section 6).
 RETRY = 2 * HOUR  # After the first failure; doubled with each further one.
 LONGEST_RETRY = DAY
+PATIENCE = 16  # A right that still runs may wait for the next try so many-th part of what is left, at most RENEW.
 LEAST, MOST = 15 * MINUTE, 30 * DAY  # What an answer may set.
 LOOK = DAY  # Between two looks at the hardware and the organization's files.
 SPREAD = 0.1  # Part of an interval by which computers drift apart.
@@ -56,9 +57,14 @@ def renewal(issued_at: int, expires_at: int | None, renew_after: int | None, cha
     return issued_at + length - int(length * SPREAD * chance)
 
 
-def retry(tried: Tried, chance: float) -> int:
-    """When to try again after a failure: two hours, then twice as long each time, up to a day; never before ``not_before``."""
-    length = min(RETRY << min(max(tried.failures - 1, 0), 8), LONGEST_RETRY)
+def retry(tried: Tried, chance: float, left: int | None = None) -> int:
+    """When to try again after a failure: two hours, then twice as long each time, up to a day; never before ``not_before``.
+
+    A renewal of a right that still runs for ``left`` seconds is in no hurry: it may wait longer, up to the interval of renewals.
+    So computers that found nobody for days come back over as many days, not all within one.
+    """
+    longest = LONGEST_RETRY if left is None else min(max(left // PATIENCE, LONGEST_RETRY), RENEW)
+    length = min(RETRY << min(max(tried.failures - 1, 0), 8), longest)
     asked = tried.not_before + int(LINK_SPREAD * chance) if tried.not_before else 0
     return max(tried.at + length + int(length * SPREAD * (2 * chance - 1)), asked)
 

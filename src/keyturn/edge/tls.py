@@ -1,4 +1,5 @@
-"""A private TLS authority for first use, until the publisher brings a certificate of its own; an activation host's own certificate.
+"""A private TLS authority for first use, until the publisher brings a certificate of its own; and a
+certificate that only itself vouches for.
 
 The authority's certificate travels in the product file, so clients need nothing installed; a public certificate
 can replace it later, because clients accept the system's store as well.
@@ -55,7 +56,7 @@ def create_authority(folder: Path, *, publisher: str, url: str, now: int) -> Non
 
 
 def create_own(folder: Path, *, name: str, now: int) -> None:
-    """Write ``cert.pem`` and ``key.pem`` (ECDSA P-256): a certificate that only itself vouches for, of a peer that is known otherwise."""
+    """Write ``cert.pem`` and ``key.pem`` (ECDSA P-256): a certificate of its own, of a peer that is known otherwise."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     certificate = (

@@ -131,7 +131,8 @@ def _done(call: Call, permit: Permit) -> None:
     assert host is not None
     served = sorted(hosting.HostCertificate.claims(host)["serves"], key=int)
     found: dict[str, Any] = {
-        "product": str(permit.name), "product_id": host.product_id, "activation_id": host.activation, "organization": host.organization,
+        "product": str(permit.name), "product_id": host.product_id, "activation_id": host.activation,
+        "organization": host.organization,
         "threshold": host.threshold, "lease_days": host.lease_days, "capacity": host.capacity, "serves": [int(s) for s in served],
         "expires": rfc3339(host.expires_at),
     }  # fmt: skip

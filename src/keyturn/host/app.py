@@ -32,6 +32,18 @@ from keyturn.host.observing import Observed
 
 OBSERVER = "observer"
 DIRECTORY = "/.well-known/keyturn-host"
+# Figures that are looked up when they are asked for, by product: the member of ``figures.product``, and what it means.
+GAUGES: Mapping[str, tuple[str, str]] = {
+    "keyturn_host_computers": ("computers", "Computers in the ledger."),
+    "keyturn_host_counted": ("counted", "Distinct computers seen within 30 days."),
+    "keyturn_host_threshold": ("threshold", "Computers needed before the first lease."),
+    "keyturn_host_seats": ("licensed", "Computers with a lease that runs."),
+    "keyturn_host_waiting": ("waiting", "Computers that wait for the threshold."),
+    "keyturn_host_forks": ("forks", "Copies that were found."),
+}
+CERTIFICATE_LEFT = (
+    "keyturn_host_certificate_seconds_left", "Seconds until the host certificate ends; below 0: it has ended.",
+)  # fmt: skip
 
 
 def routes(host: LeasingHost, metrics: Metrics, place: str) -> list[Route]:
@@ -122,26 +134,15 @@ def _page(host: LeasingHost, place: str) -> str:
 
 
 def _gauges(host: LeasingHost) -> Mapping[tuple[str, str], Mapping[str, float]]:
-    """Figures that are looked up when they are asked for, by product."""
     now, permits = host.clock(), list(host.home.permits.values())
     found = host.database.read(lambda db: {str(permit.name): figures.product(db, permit, now) for permit in permits})
     ends = {str(p.name): float(p.certificate.expires_at - now) if p.certificate else 0.0 for p in permits}
 
-    def of(name: str) -> dict[str, float]:
-        return {product: float(values[name] or 0) for product, values in found.items()}
-
-    return {
-        ("keyturn_host_computers", "Computers in the ledger, by product."): of("computers"),
-        ("keyturn_host_counted", "Distinct computers seen within 30 days."): of("counted"),
-        ("keyturn_host_threshold", "Computers needed before the first lease."): of("threshold"),
-        ("keyturn_host_seats", "Computers with a lease that runs."): of("licensed"),
-        ("keyturn_host_waiting", "Computers that wait for the threshold."): of("waiting"),
-        ("keyturn_host_forks", "Copies that were found."): of("forks"),
-        (
-            "keyturn_host_certificate_seconds_left",
-            "Seconds until the host certificate ends; below 0: it has ended.",
-        ): ends,
+    looked_up = {
+        (name, told): {product: float(values[member] or 0) for product, values in found.items()}
+        for name, (member, told) in GAUGES.items()
     }
+    return {**looked_up, CERTIFICATE_LEFT: ends}
 
 
 def _is_local(address: str) -> bool:

@@ -146,14 +146,14 @@ def status(call: Call) -> None:
 
 
 def firewall(at: str, port: int) -> list[str]:
-    """The lines that let computers in, for nftables, ufw, firewalld and Windows; none for a host that only this computer reaches."""
+    """The lines that let computers in, for four firewalls; none for a host that only this computer reaches."""
     if at in LOOPBACK:
         return []
     return [
         f"nft add rule inet filter input tcp dport {port} accept",
         f"ufw allow {port}/tcp",
         f"firewall-cmd --permanent --add-port={port}/tcp && firewall-cmd --reload",
-        f'New-NetFirewallRule -DisplayName "Keyturn activation host" -Direction Inbound -Protocol TCP -LocalPort {port} -Action Allow',
+        f'New-NetFirewallRule -DisplayName "Keyturn host" -Direction Inbound -Protocol TCP -LocalPort {port} -Action Allow',
     ]
 
 

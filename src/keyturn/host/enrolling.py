@@ -1,7 +1,7 @@
 """How a host gets its certificate from the publisher's service: an ordinary signed request, and an answer that is checked.
 
-Keeps: the request, the check of the answer, and when the next one is due. Leaves to others: the way there (``flows.exchange``, or a
-file), where things lie (``home``).
+Keeps: the request, the check of the answer, and when the next one is due. Leaves to others: the way there
+(``flows.exchange``, or a file), where things lie (``home``).
 
 - The host's own key signs the request and is what the certificate is for.
 - A request is durable before it is sent, and stays until it was answered: a lost reply costs nothing.

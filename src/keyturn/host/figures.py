@@ -1,6 +1,6 @@
 """What a host has to show, read from its ledger: for ``status``, ``report``, the page and the metrics alike.
 
-Nothing here decides anything, and nothing here writes. No name of a person, a user or a computer is in a ledger, so none is shown.
+Nothing here decides anything, and nothing writes. No name of a person, a user or a computer is in a ledger, so none is shown.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def computers(db: Connection, permit: Permit, now: int) -> Iterator[dict[str, An
             "state": "waiting" if ends is None else "licensed" if ends > now else "ended",
             "since": rfc3339(row["since"]), "seen_at": rfc3339(row["seen_at"]), "lease_ends": rfc3339(ends),
             "counted": bool(row["counts"]) and row["seen_at"] > now - SEEN_DAYS * DAY,
-            "evidence": "strong" if row["pairs"] != "{}" else "weak", "installations": row["guids"].split(" ") if row["guids"] else [],
+            "evidence": "strong" if row["pairs"] != "{}" else "weak", "installations": (row["guids"] or "").split(),
             "told_by": row["told_by"],
         }  # fmt: skip
 
@@ -103,11 +103,13 @@ _ENDING = (
     " ORDER BY ends_at LIMIT :limit"
 )
 _COMPUTERS = (
-    "SELECT c.*, (SELECT group_concat(i.guid, ' ') FROM installation i WHERE i.product = c.product AND i.computer = c.id) AS guids"
+    "SELECT c.*, (SELECT group_concat(i.guid, ' ') FROM installation i WHERE i.product = c.product"
+    " AND i.computer = c.id) AS guids"
     " FROM computer c WHERE c.product = ? ORDER BY c.number"
 )
 _FORKS = (
     "SELECT f.*, o.number AS original, (SELECT c.number FROM installation i JOIN computer c ON c.product = i.product"
     " AND c.id = i.computer WHERE i.product = f.product AND i.guid = f.guid LIMIT 1) AS became"
-    " FROM fork f LEFT JOIN computer o ON o.product = f.product AND o.id = f.computer WHERE f.product = ? ORDER BY f.since, f.guid"
+    " FROM fork f LEFT JOIN computer o ON o.product = f.product AND o.id = f.computer"
+    " WHERE f.product = ? ORDER BY f.since, original, f.guid"
 )

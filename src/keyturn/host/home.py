@@ -111,7 +111,10 @@ class HostHome:
         return True
 
     def permit(self, slug: str | None) -> Permit:
-        """The product that ``slug`` (or THUMBPRINT/SLUG) names, or the only one. Raises: ``product_missing``, ``product_ambiguous``."""
+        """The product that ``slug`` (or THUMBPRINT/SLUG) names, or the only one.
+
+        Raises: KeyturnError ``product_missing``, ``product_ambiguous``.
+        """
         found = [p for p in self.permits.values() if slug is None or slug in (p.name.slug, str(p.name))]
         if not found:
             raise KeyturnError("product_missing", f"{self.path} has no such product", remedy=NOTHING_HERE)
@@ -152,6 +155,7 @@ def initialise(path: Path, guid: str, now: int) -> bool:
     """
     files.check_home(path, PROGRAM)
     if (path / "installation.json").exists():
+        files.claim_home(path, PROGRAM)  # Unless it is claimed already: an attempt may have been cut short just before.
         return False
     # 1.
     path.mkdir(parents=True, exist_ok=True)

@@ -26,10 +26,13 @@ from keyturn.edge import sodium
 from keyturn.edge.database import Database
 from keyturn.host import ledger
 from keyturn.host.home import HostHome, Permit
-from keyturn.host.ledger import Fork
+from keyturn.host.ledger import Fork, Step
 
 F = TypeVar("F")
 MAX_REQUEST = 16_384  # Bytes of one document (design: commands).
+# Leases of one installation that were issued and not shown. An honest computer has one request on its way, and shows what it got
+# in the next: of many that were lost, it holds the newest if any. So the oldest may go, and nobody makes the ledger grow.
+MAX_OPEN = 16
 FRESH = 10  # Seconds for which a count that only informs is good: looking it up takes as long as the ledger is large.
 
 
@@ -47,11 +50,13 @@ class Recorded(NamedTuple):
     """A decision that is durable: the content of a lease or of an identity, to be signed.
 
     ``how``: ``new``, ``renewed``, ``rejoined``, ``same`` (asked before) or ``forked``. ``number`` is the computer's.
+    ``issued_at`` is the lease's own time.
     """
 
     kind: Kind
     payload: bytes
     how: str
+    issued_at: int
     number: int | None = None
     rolled_back: bool = False
 
@@ -67,6 +72,7 @@ class LeasingHost:
         self.clock = clock
         self.chance = chance
         self._looked = 0
+        self._numbers: dict[str, int] = {}
         self._counts: dict[str, tuple[int, int]] = {}
 
     def prove(self, token: str) -> Proven:
@@ -82,8 +88,6 @@ class LeasingHost:
         if len(token) > MAX_REQUEST:
             raise KeyturnError("input_too_large", f"a request has at most {MAX_REQUEST} bytes")
         verified = jws.verify_own(token, Kind.REQUEST, holds=sodium.holds)
-        if not sodium.is_key(verified.key):
-            raise KeyturnError("signature_invalid", "the request is signed with a key that everybody could have")
         request = Request.read(verified.claims())
         # 2.
         self.look()
@@ -109,9 +113,8 @@ class LeasingHost:
         token = self.sign(recorded.kind, recorded.payload)
         if recorded.kind is Kind.IDENTITY:
             return {"v": 1, "identity": token, "server_time": now}
-        issued = jws.loads(recorded.payload)["iat"]
         return {
-            "v": 1, "lease": token, "host": permit.token_of(issued),
+            "v": 1, "lease": token, "host": permit.token_of(recorded.issued_at),
             "bundles": list(permit.opened.chain.texts[proven.request.bundle :]), "server_time": now,
             "renew_after": self.home.settings.renew_after, "counted": self.counted(str(proven.request.product)),
             "threshold": permit.certificate.threshold if permit.certificate else 1, "number": recorded.number,
@@ -164,21 +167,25 @@ class LeasingHost:
         _, digest, request, thumbprint, permit = proven
         host = permit.certificate
         assert host is not None
-        product = ledger.product(db, str(request.product))
+        product = self._product(str(request.product)) or ledger.product(db, str(request.product))
         # 1.
         open_leases = ledger.leases(db, product, thumbprint)
         if digest in open_leases:
             payload = open_leases[digest]
-            return Recorded(Kind.LEASE, payload, "same", jws.loads(payload)["seat"])
+            said = jws.loads(payload)
+            return Recorded(Kind.LEASE, payload, "same", said["iat"], said["seat"])
         # 2.
         outstanding = frozenset(jws.digest(self.sign(Kind.LEASE, payload)) for payload in open_leases.values())
+        if len(open_leases) >= MAX_OPEN:
+            oldest = min(open_leases, key=lambda name: (jws.loads(open_leases[name])["iat"], name))
+            ledger.drop_lease(db, product, thumbprint, oldest)
         own = ledger.own(db, product, thumbprint, outstanding, now)
         alike = ledger.alike(db, product, request.pairs, request.scheme, now) if own is None else []
         known = own is not None and own.leased  # Whoever was leased is renewed: nobody needs to count.
         decision = leasing.decide(
             request, host, own=own, alike=alike, counted=0 if known else ledger.counted(db, product, now, host.threshold),
             held=0 if known or host.capacity is None else ledger.held(db, product, now),
-            new_computer=ledger.uuid7(now, self.chance), new_number=ledger.next_number(db, product), now=now,
+            new_computer=ledger.uuid7(now, self.chance), new_number=0 if known else ledger.next_number(db, product), now=now,
         )  # fmt: skip
         if isinstance(decision, Refused):
             return decision
@@ -187,28 +194,32 @@ class LeasingHost:
             return self._forked(db, product, proven, decision, host, now)
         # 4.
         new = own is None and decision.computer not in {member.computer for member in alike}
-        ledger.note(db, product, request, thumbprint, decision.computer, decision.add, now, new=new)
+        step = Step(product, thumbprint, request, decision.computer, decision.add, now, new, own is not None)
         if isinstance(decision, Waiting):
+            ledger.note(db, step, presented=None if own is None else own.presented)
             return decision
-        shown = own is not None and own.presented != decision.presented
-        return self._granted(db, product, proven, decision, host, now, shown=shown)
+        return self._granted(
+            db, step, proven, decision, host, shown=own is not None and own.presented != decision.presented
+        )
+
+    def _product(self, name: str) -> int:
+        """A product's number, if it is durable: one that was made within a group may be gone with it."""
+        if name not in self._numbers:
+            row = self.database.look("SELECT id FROM product WHERE name = ?", (name,))
+            if row is None:
+                return 0
+            self._numbers[name] = int(row["id"])
+        return self._numbers[name]
 
     def _granted(
-        self,
-        db: Connection,
-        product: int,
-        proven: Proven,
-        granted: Granted,
-        host: HostCertificate,
-        now: int,
-        *,
-        shown: bool,
+        self, db: Connection, step: Step, proven: Proven, granted: Granted, host: HostCertificate, *, shown: bool
     ) -> Recorded:
-        at = max(now, host.issued_at)  # A lease holds only if it was issued while the certificate was in force.
+        at = max(step.now, host.issued_at)  # A lease holds only if it was issued while the certificate was in force.
         lease = leasing.lease(proven.request, proven.digest, proven.thumbprint, host, granted, now=at)
         payload = jws.dumps(lease.claims())
-        ledger.keep_lease(db, product, proven.thumbprint, proven.digest, granted, payload, now, shown=shown)
-        return Recorded(Kind.LEASE, payload, granted.how, granted.number, granted.rolled_back)
+        ledger.note(db, step, ends=granted.ends, presented=granted.presented)
+        ledger.keep_lease(db, step.product, step.thumbprint, proven.digest, payload, shown=shown)
+        return Recorded(Kind.LEASE, payload, granted.how, at, granted.number, granted.rolled_back)
 
     def _forked(
         self, db: Connection, product: int, proven: Proven, forked: Forked, host: HostCertificate, now: int
@@ -216,13 +227,13 @@ class LeasingHost:
         _, digest, request, thumbprint, _ = proven
         copy = sha256_b64u(jws.dumps({"pairs": dict(request.pairs), "previous": request.previous}))
         found = ledger.fork(db, product, thumbprint, copy)
-        made = None if found is None or found.request != digest else jws.loads(found.payload)["iat"]
-        if made is None or made < host.issued_at:  # A computer believes it under the certificate of now only.
+        # A computer believes the answer under the certificate of now only: after a renewal it is made anew.
+        if found is None or found.request != digest or jws.loads(found.payload)["iat"] < host.issued_at:
             guid = new_guid(self.chance) if found is None else found.guid
             told = Identity(host.product, digest, request.nonce, guid, forked.reason, max(now, host.issued_at))
             found = Fork(guid, digest, jws.dumps(told.claims()))
             ledger.keep_fork(db, product, thumbprint, copy, forked.computer, forked.reason, found, now)
-        return Recorded(Kind.IDENTITY, found.payload, "forked")
+        return Recorded(Kind.IDENTITY, found.payload, "forked", now)
 
 
 def new_guid(chance: Callable[[int], bytes]) -> str:

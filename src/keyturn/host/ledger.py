@@ -16,7 +16,7 @@ from sqlite3 import Connection
 from typing import NamedTuple
 
 from keyturn.core.documents import Request
-from keyturn.core.leasing import SEEN_DAYS, Granted, Member
+from keyturn.core.leasing import SEEN_DAYS, Member
 from keyturn.core.model import DAY
 
 FORGET_DAYS = 400  # A computer that has not asked for so long, and holds no lease, is forgotten.
@@ -78,7 +78,7 @@ def alike(db: Connection, product: int, pairs: Mapping[str, str], scheme: int, n
         return []
     wanted = ", ".join(["(?, ?)"] * len(pairs))
     values = [value for pair in pairs.items() for value in pair]
-    rows = db.execute(_ALIKE.format(wanted), (product, product, scheme, *values))
+    rows = db.execute(_ALIKE.format(wanted), (*values, product, scheme))
     return [_member(row, now, None, frozenset(), 0) for row in rows]
 
 
@@ -99,19 +99,35 @@ def next_number(db: Connection, product: int) -> int:
     return int(db.execute("SELECT numbers + 1 FROM product WHERE id = ?", (product,)).fetchone()[0])
 
 
-def note(
-    db: Connection, product: int, request: Request, thumbprint: str, computer: str, add: Mapping[str, str], now: int,
-    *, new: bool,
-) -> None:  # fmt: skip
-    """Note that a computer asked: its row if it is ``new``, its hardware, its installation, and when."""
+class Step(NamedTuple):
+    """What a request leaves in the ledger: which computer asked, what is known of its hardware from now on, and since when."""
+
+    product: int
+    thumbprint: str
+    request: Request
+    computer: str
+    add: Mapping[str, str]
+    now: int
+    new: bool  # A computer that was not here before.
+    known: bool  # An installation that was.
+
+
+def note(db: Connection, step: Step, *, ends: int | None = None, presented: str | None = None) -> None:
+    """Note that a computer asked: its row, its hardware, its installation and when; the end of its lease, if it gets one, and the
+    newest lease that it presented.
+    """
+    product, thumbprint, request, computer, add, now, new, known = step
+    asked = min(request.made_at, now + DAY)
     if new:
         insert(db, product, computer, add, now, counts=not request.ephemeral, told_by=None)
-    else:
-        db.execute(
-            "UPDATE computer SET seen_at = ?, told_by = NULL WHERE product = ? AND id = ?", (now, product, computer)
-        )
+    if not new or ends is not None:
+        counts = int(not request.ephemeral)
+        db.execute(_SEEN, {"now": now, "ends": ends, "counts": counts, "product": product, "computer": computer})
     add_pairs(db, product, request.scheme, computer, add, new=new)
-    keep_installation(db, product, thumbprint, request.installation, computer, min(request.made_at, now + DAY))
+    if known:
+        db.execute(_ASKED, (asked, presented, product, thumbprint))
+    else:
+        keep_installation(db, product, thumbprint, request.installation, computer, asked)
 
 
 def insert(
@@ -147,29 +163,19 @@ def add_pairs(db: Connection, product: int, scheme: int, computer: str, add: Map
         db.execute("UPDATE computer SET pairs = ? WHERE product = ? AND id = ?", (pairs, product, computer))
 
 
-def keep_lease(
-    db: Connection,
-    product: int,
-    thumbprint: str,
-    request: str,
-    granted: Granted,
-    payload: bytes,
-    now: int,
-    *,
-    shown: bool,
-) -> None:
+def keep_lease(db: Connection, product: int, thumbprint: str, request: str, payload: bytes, *, shown: bool) -> None:
     """Keep a lease that is to be signed. ``shown``: the installation presented another one than before, which ends its rivals."""
     if shown:
         db.execute("DELETE FROM lease WHERE product = ? AND thumbprint = ?", (product, thumbprint))
-        db.execute(
-            "UPDATE installation SET presented = ? WHERE product = ? AND thumbprint = ?",
-            (granted.presented, product, thumbprint),
-        )
     db.execute(
         "INSERT INTO lease (product, thumbprint, request, payload) VALUES (?, ?, ?, ?)",
         (product, thumbprint, request, payload),
     )
-    db.execute(_LEASED, (now, granted.ends, product, granted.computer))
+
+
+def drop_lease(db: Connection, product: int, thumbprint: str, request: str) -> None:
+    """Forget the lease that answered a request: it was never shown, and newer ones were issued since."""
+    db.execute("DELETE FROM lease WHERE product = ? AND thumbprint = ? AND request = ?", (product, thumbprint, request))
 
 
 def fork(db: Connection, product: int, thumbprint: str, copy: str) -> Fork | None:
@@ -216,9 +222,10 @@ _OWN = (
     f"SELECT {_MEMBER}, i.presented, i.asked FROM installation i"  # noqa: S608 - a list of columns
     " JOIN computer c ON c.product = i.product AND c.id = i.computer WHERE i.product = ? AND i.thumbprint = ?"
 )
-_ALIKE = (
-    f"SELECT {_MEMBER} FROM computer c WHERE c.product = ? AND c.id IN"  # noqa: S608 - as above
-    " (SELECT computer FROM pair WHERE product = ? AND scheme = ? AND (pair, tag) IN (VALUES {}))"
+_ALIKE = (  # Each pair is looked up by itself, whatever the ledger's size: a CROSS JOIN is not turned round.
+    "WITH wanted (pair, tag) AS (VALUES {})"  # noqa: S608 - a list of columns
+    f" SELECT DISTINCT {_MEMBER} FROM wanted w CROSS JOIN pair p ON p.product = ? AND p.scheme = ? AND p.pair = w.pair"
+    " AND p.tag = w.tag CROSS JOIN computer c ON c.product = p.product AND c.id = p.computer"
 )
 _COUNTED = "SELECT count(*) FROM (SELECT 1 FROM computer WHERE product = ? AND counts = 1 AND seen_at > ? LIMIT ?)"
 _COMPUTER = (
@@ -229,13 +236,20 @@ _INSTALLATION = (
     "INSERT INTO installation (product, thumbprint, guid, computer, asked) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (product, thumbprint) DO UPDATE SET asked = max(asked, excluded.asked)"
 )
-_LEASED = "UPDATE computer SET leased_at = coalesce(leased_at, ?), ends_at = ? WHERE product = ? AND id = ?"
+_SEEN = (
+    "UPDATE computer SET seen_at = :now, told_by = NULL, counts = max(counts, :counts), ends_at = coalesce(:ends, ends_at),"
+    " leased_at = coalesce(leased_at, iif(:ends IS NULL, NULL, :now)) WHERE product = :product AND id = :computer"
+)
+_ASKED = "UPDATE installation SET asked = max(asked, ?), presented = ? WHERE product = ? AND thumbprint = ?"
 _FORK = (
     "INSERT INTO fork (product, thumbprint, copy, computer, reason, guid, request, payload, since, seen_at)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (product, thumbprint, copy)"
     " DO UPDATE SET guid = excluded.guid, request = excluded.request, payload = excluded.payload, seen_at = excluded.seen_at"
 )
-_OLD = "SELECT product, id FROM computer WHERE coalesce(ends_at, 0) < ? AND (seen_at < ? OR (counts = 0 AND seen_at < ?)) LIMIT 1000"
+_OLD = (
+    "SELECT product, id FROM computer WHERE coalesce(ends_at, 0) < ?"
+    " AND (seen_at < ? OR (counts = 0 AND seen_at < ?)) LIMIT 1000"
+)
 _FORGET = (
     "DELETE FROM lease WHERE (product, thumbprint) IN"
     " (SELECT product, thumbprint FROM installation WHERE product = ? AND computer = ?)",

@@ -33,10 +33,15 @@ meter { width: 100%; height: 1rem; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); gap: .6rem; margin: .9rem 0 0; }
 dl div { background: var(--box); border-radius: .4rem; padding: .5rem .7rem; }
 dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.15rem; font-weight: 600; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .93rem; }
+table { border-collapse: collapse; width: 100%; font-size: .93rem; overflow-wrap: break-word; }
 th { text-align: left; color: var(--soft); font-weight: 500; }
 th, td { padding: .4rem .8rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+@media (max-width: 38rem) {
+  thead { display: none; } table, tbody, tr { display: block; }
+  tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
+  td { display: grid; grid-template-columns: 7rem 1fr; gap: .75rem; border: 0; padding: .1rem 0; overflow-wrap: anywhere; }
+  td::before { content: attr(data-of); color: var(--soft); }
+}
 code { font: .875rem/1.5 ui-monospace, monospace; background: var(--box); padding: .1em .3em; border-radius: .25rem; }
 """
 POLICY = (
@@ -60,7 +65,10 @@ def page(
         "<h2>Leases that end within 30 days</h2>",
         _table(
             ("Product", "Computer", "Days left", "Lease ends", "Last seen"),
-            [(names[c["product"]], f"no. {c['number']}", c["days_left"], _day(c["lease_ends"]), _day(c["seen_at"])) for c in ending],
+            [
+                (names[c["product"]], f"no. {c['number']}", c["days_left"], _day(c["lease_ends"]), _day(c["seen_at"]))
+                for c in ending
+            ],
             "None: every computer with a lease has more than 30 days.",
         ),
         "<h2>Copies that were found</h2>",
@@ -99,8 +107,8 @@ def _product(item: Mapping[str, Any]) -> str:
         head = f"<p class='big wait'>{counted} of {threshold}: {more} needed</p>"
     else:
         head = f"<p class='big good'>{counted} of {threshold}: enough</p>"
-    top = max(threshold or 1, 1)
-    meter = f"<meter min=0 max={top} value={min(counted, top)}>{counted} of {top}</meter>" if threshold else ""
+    most = max(threshold or 1, 1)
+    meter = f"<meter min=0 max={most} value={min(counted, most)}>{counted} of {most}</meter>" if threshold else ""
     figures = [
         ("Licensed", item["licensed"]), ("Waiting", item["waiting"]), ("Lease ended", item["ended"]),
         ("Ending within 30 days", item["ending"]), ("Copies found", item["forks"]), ("In the ledger", item["computers"]),
@@ -113,15 +121,18 @@ def _product(item: Mapping[str, Any]) -> str:
             f"<code>{_text(item['product'].partition('/')[2])}</code>",
             *([_text(item["organization"])] if item["organization"] else []),
             f"host certificate until {_day(item['expires'])}" if item["expires"] else "no host certificate",
-        ]  # fmt: skip
+        ]
     )
+    if item["needed"] and item["licensed"]:
+        head += "<p>New computers wait for them. Whoever holds a lease is renewed all the same.</p>"
     warned = f"<p class=bad>{_text(item['warning'])}</p>" if item["warning"] else ""
     counts = (
         "<p class=soft>Distinct computers seen within 30 days, against the publisher's threshold.</p>"
         if threshold
         else ""
     )
-    return f"<article><h3>{_text(item['name'])}</h3><p class=soft>{about}</p>{head}{meter}{counts}{warned}<dl>{cells}</dl></article>"
+    top = f"<h3>{_text(item['name'])}</h3><p class=soft>{about}</p>"
+    return f"<article>{top}{head}{meter}{counts}{warned}<dl>{cells}</dl></article>"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]], nothing: str) -> str:
@@ -129,9 +140,13 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[object]], nothing: str)
     if not rows:
         return f"<p class=soft>{nothing}</p>"
     head = "".join(f"<th scope=col>{_text(name)}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows[:SHOWN])
+    body = "".join(f"<tr>{_cells(heads, row)}</tr>" for row in rows[:SHOWN])
     more = f"<p class=soft>{len(rows) - SHOWN} more: <code>keyturn host report</code></p>" if len(rows) > SHOWN else ""
-    return f"<div class=table><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{more}"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _cells(heads: Sequence[str], row: Sequence[object]) -> str:
+    return "".join(f"<td data-of='{_text(head)}'>{_text(cell)}</td>" for head, cell in zip(heads, row, strict=True))
 
 
 def _day(moment: object) -> str:

@@ -45,8 +45,9 @@ class Sighting(NamedTuple):
         if not isinstance(value, dict):
             raise KeyturnError("document_malformed", "a sighting is an object")
         c = Claims(Kind.SIGHTINGS, {"v": VERSION, **value})
+        told: dict[object, object] = {**value["pairs"]} if isinstance(value.get("pairs"), dict) else {}
         pairs = c.texts("pairs", 10)
-        if not hardware.well_formed({**pairs}):
+        if not hardware.well_formed(told):
             raise KeyturnError("document_malformed", "a sighting's pairs are not understood")
         return cls(
             c.text("computer", 64), c.text("thumbprint", 64), c.text("guid", 40), pairs, min(c.number("seen_at"), now)
