@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 # The written order: a module of core may import those before it, and no other part of Keyturn.
 CORE = (
-    "errors", "events", "model", "productkey", "hardware_values", "hardware", "jws", "merkle", "trust",
+    "errors", "events", "ids", "model", "productkey", "hardware_values", "hardware", "jws", "merkle", "trust",
     "documents", "revocations", "hosting", "containers", "terms", "policy",
     "schedule", "srv", "phone", "integrity", "license", "capability", "reminders", "issuance", "leasing",
 )  # fmt: skip

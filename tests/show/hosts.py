@@ -28,24 +28,32 @@ class Organization:
     """A network with a DNS server and two hosts, for products of some thresholds; keys by the product's slug."""
 
     def __init__(self, stage: Stage, thresholds: dict[str, int]) -> None:
-        publisher = stage.publisher
         self.landscape = Landscape(stage)
+        self.hosts: list[HostMachine] = []
+        self._count = 0
+        try:
+            self._found(stage, thresholds)
+        except BaseException:
+            self.close()
+            raise
+
+    def _found(self, stage: Stage, thresholds: dict[str, int]) -> None:
+        publisher = stage.publisher
         self.products: dict[str, Path] = {}
         self.keys: dict[str, str] = {}
         host_keys: dict[str, str] = {}
         for slug, threshold in thresholds.items():
             self.products[slug] = publisher.product(slug, "--test", "--threshold", str(threshold))
             (client,) = publisher.mint(slug, "--channel", "client", "--org", "globex")
-            (of_host,) = publisher.mint(slug, "--channel", "host", "--org", "globex")
+            (of_host,) = publisher.mint(slug, "--channel", "host", "--org", "globex", "--limit", "6")
             self.keys[slug], host_keys[slug] = str(client["key"]), str(of_host["key"])
         first, *more = thresholds
-        self.hosts = [HostMachine(self.landscape, name, number, self.products[first], host_keys[first])
-                      for name, number in (("anna", 11), ("bert", 12))]  # fmt: skip
-        for host in self.hosts:
+        for name, number in (("anna", 11), ("bert", 12)):
+            host = HostMachine(self.landscape, name, number, self.products[first], host_keys[first])
+            self.hosts.append(host)
             for slug in more:
                 host.add(self.products[slug], host_keys[slug])
         self.landscape.machine("clients", 100)
-        self._count = 0
 
     def publish(self, *ranks: tuple[int, int]) -> None:
         """Let DNS name the hosts with these priorities and weights."""
@@ -209,15 +217,15 @@ def _until(holds: Any, why: str) -> int:
 def status_shape(stage: Stage) -> str:
     with organization(stage, volshape=1) as made:
         host = made.hosts[0]
-        made.publish((0, 1), (0, 1))
+        made.publish((0, 1), (1, 1))
         host.start()
-        made.hosts[1].start()
         made.client("volshape").get(made.keys["volshape"]).ok()
         found = host("status").ok().json
     assert found.keys() >= {"products", "hosts", "certificate"}, found
     (entry,) = found["products"]
     assert entry.keys() >= {"product", "threshold", "counted", "licensed", "needed", "forks"}, entry
     assert all(isinstance(entry[name], int) for name in ("threshold", "counted", "licensed", "needed", "forks")), entry
+    assert (entry["threshold"], entry["counted"], entry["licensed"], entry["needed"]) == (1, 1, 1, 0), entry
     assert found["certificate"]["expires"].endswith("Z"), found
     print(f"        {json.dumps(found)[:600]}")
     return f"products: {', '.join(list(entry)[:6])}; hosts: {len(found['hosts'])}; expires {found['certificate']['expires']}"

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
+from keyturn.core import ids
 from keyturn.core.documents import ProductFile
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import parse_rfc3339
@@ -86,10 +87,7 @@ class Machine:
 
     def guid(self) -> str:
         """A random UUID (RFC 9562, version 4)."""
-        random = bytearray(self.chance(16))
-        random[6], random[8] = random[6] & 0x0F | 0x40, random[8] & 0x3F | 0x80
-        text = random.hex()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        return ids.uuid4(self.chance(16))
 
     def _test_variable(self, name: str, product: ProductFile) -> str | None:
         value = self.environ.get(name)

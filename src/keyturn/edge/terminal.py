@@ -7,20 +7,33 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from keyturn.core.errors import KeyturnError, Refused
+from keyturn.edge import files
 from keyturn.edge.voice import Call, guarded
 
-__all__ = ["Call", "Verb", "Verbs", "pass_call", "refuse", "run", "warn_about_argv"]
+__all__ = ["Call", "Verb", "Verbs", "pass_call", "program_home", "refuse", "run", "warn_about_argv"]
 
 
 def warn_about_argv(call: Call) -> None:
     call.say(
         "Warning: a key on the command line can be read by others and stays in the shell's history; use - or --key-file."
     )
+
+
+def program_home(call: Call, name: str) -> Path:
+    """The home of a server: ``--home``, ``KEYTURN_HOME``, or ``name`` in the system's state directory for root, else XDG's."""
+    named = call.home or call.environ.get("KEYTURN_HOME")
+    if named:
+        return Path(named).expanduser()
+    if files.privileged():
+        return Path("/var/lib") / name
+    state = call.environ.get("XDG_STATE_HOME") or Path(call.environ.get("HOME") or "~").expanduser() / ".local" / "state"
+    return Path(state) / name
 
 
 def refuse(outcome: Refused) -> NoReturn:

@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
+from keyturn.core import ids
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import rfc3339
 from keyturn.edge import clock
 from keyturn.edge.terminal import Call, Verbs, pass_call
 from keyturn.host import figures, home
 from keyturn.host.context import address, home_path, machine_of, opened, opened_home
-from keyturn.host.leasing import new_guid
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -50,7 +50,7 @@ def init(call: Call, files: tuple[str, ...]) -> None:
         if data is None:
             raise KeyturnError("usage", f"the file {name} does not exist")
         found.append(data)
-    new = home.initialise(path, new_guid(secrets.token_bytes), clock.now())
+    new = home.initialise(path, ids.uuid4(secrets.token_bytes(16)), clock.now())
     added = [home.add_product(path, data) for data in found]
     with opened(call):
         pass  # The ledger, so that the first command finds a whole host.

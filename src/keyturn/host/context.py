@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,25 +11,15 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName, parse_rfc3339
 from keyturn.edge import clock, probes
 from keyturn.edge.probes import Computer
-from keyturn.edge.terminal import Call
+from keyturn.edge.terminal import Call, program_home
 from keyturn.host.enrolling import Machine
 from keyturn.host.home import HostHome
 from keyturn.host.leasing import LeasingHost
 
-SYSTEM_HOME = Path("/var/lib/keyturn-host")
-
 
 def home_path(call: Call) -> Path:
-    """``--home``, ``KEYTURN_HOME``, or the default: the system's state directory for root, else XDG's."""
-    named = call.home or call.environ.get("KEYTURN_HOME")
-    if named:
-        return Path(named).expanduser()
-    if os.geteuid() == 0:
-        return SYSTEM_HOME
-    state = call.environ.get("XDG_STATE_HOME") or str(
-        Path(call.environ.get("HOME") or "~").expanduser() / ".local" / "state"
-    )
-    return Path(state) / "keyturn-host"
+    """The host's folder."""
+    return program_home(call, "keyturn-host")
 
 
 def opened_home(call: Call) -> HostHome:

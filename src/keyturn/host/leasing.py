@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sqlite3 import Connection
 from typing import Any, NamedTuple, TypeVar
 
-from keyturn.core import jws, leasing
+from keyturn.core import ids, jws, leasing
 from keyturn.core.documents import Request
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.hosting import HostCertificate, Identity
@@ -185,7 +185,7 @@ class LeasingHost:
         decision = leasing.decide(
             request, host, own=own, alike=alike, counted=0 if known else ledger.counted(db, product, now, host.threshold),
             held=0 if known or host.capacity is None else ledger.held(db, product, now),
-            new_computer=ledger.uuid7(now, self.chance), new_number=0 if known else ledger.next_number(db, product), now=now,
+            new_computer=ids.uuid7(now, self.chance(12)), new_number=0 if known else ledger.next_number(db, product), now=now,
         )  # fmt: skip
         if isinstance(decision, Refused):
             return decision
@@ -229,16 +229,8 @@ class LeasingHost:
         found = ledger.fork(db, product, thumbprint, copy)
         # A computer believes the answer under the certificate of now only: after a renewal it is made anew.
         if found is None or found.request != digest or jws.loads(found.payload)["iat"] < host.issued_at:
-            guid = new_guid(self.chance) if found is None else found.guid
+            guid = ids.uuid4(self.chance(16)) if found is None else found.guid
             told = Identity(host.product, digest, request.nonce, guid, forked.reason, max(now, host.issued_at))
             found = Fork(guid, digest, jws.dumps(told.claims()))
             ledger.keep_fork(db, product, thumbprint, copy, forked.computer, forked.reason, found, now)
         return Recorded(Kind.IDENTITY, found.payload, "forked", now)
-
-
-def new_guid(chance: Callable[[int], bytes]) -> str:
-    """A random UUID (RFC 9562, version 4)."""
-    random = bytearray(chance(16))
-    random[6], random[8] = random[6] & 0x0F | 0x40, random[8] & 0x3F | 0x80
-    text = random.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -10,7 +10,7 @@ what people are shown (``figures``), transactions and the disk (``edge.database`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from sqlite3 import Connection
 from typing import NamedTuple
@@ -35,16 +35,6 @@ def migrations() -> list[str]:
     schema = resources.files("keyturn.host") / "schema"
     scripts = sorted((item for item in schema.iterdir() if item.name.endswith(".sql")), key=lambda item: item.name)
     return [item.read_text("utf-8") for item in scripts]
-
-
-def uuid7(now: int, chance: Callable[[int], bytes]) -> str:
-    """A name for a row (RFC 9562, section 5.7). ``now`` in seconds; the milliseconds are random."""
-    random = int.from_bytes(chance(12), "big")
-    milliseconds = (now * 1000 + random % 1000) & ((1 << 48) - 1)
-    random >>= 10
-    value = milliseconds << 80 | 0x7 << 76 | (random >> 62 & 0xFFF) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def find(db: Connection, name: str) -> int:

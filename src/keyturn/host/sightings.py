@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-from keyturn.core import hardware, hosting, jws, trust
+from keyturn.core import hardware, hosting, ids, jws, trust
 from keyturn.core.documents import VERSION, Claims
 from keyturn.core.errors import KeyturnError
 from keyturn.core.hardware import Seat
@@ -150,7 +150,7 @@ def _note(db: Connection, product: int, one: Sighting, by: str, now: int, chance
             (one.seen_at, product, computer),
         )
         return 0
-    computer = ledger.uuid7(now, chance)
+    computer = ids.uuid7(now, chance(12))
     ledger.insert(db, product, computer, add, one.seen_at, counts=True, told_by=by)
     ledger.add_pairs(db, product, hardware.SCHEME, computer, add, new=True)
     ledger.keep_installation(db, product, one.thumbprint, one.guid, computer, 0)

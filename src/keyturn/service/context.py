@@ -16,7 +16,7 @@ import click
 
 from keyturn.core.errors import KeyturnError
 from keyturn.edge import accounts, clock, files
-from keyturn.edge.terminal import Call, Verb, Verbs
+from keyturn.edge.terminal import Call, Verb, Verbs, program_home
 from keyturn.service.activation import ActivationService
 from keyturn.service.desk import Desk, LocalDesk
 from keyturn.service.home import ServiceHome
@@ -72,15 +72,7 @@ def home_path(call: Call) -> Path:
             "usage", f"`{context.command_path}` works in the service's own home only",
             remedy="Run it on the service's computer, without --at.",
         )  # fmt: skip
-    named = call.home or call.environ.get("KEYTURN_HOME")
-    if named:
-        return Path(named).expanduser()
-    if os.geteuid() == 0:
-        return SYSTEM_HOME
-    state = call.environ.get("XDG_STATE_HOME") or str(
-        Path(call.environ.get("HOME") or "~").expanduser() / ".local" / "state"
-    )
-    return Path(state) / "keyturn-service"
+    return program_home(call, "keyturn-service")
 
 
 @contextmanager
