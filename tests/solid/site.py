@@ -27,7 +27,9 @@ from keyturn.host import enrolling, figures, home
 from keyturn.host.endorsing import Endorser
 from keyturn.host.home import HostHome, Permit
 from keyturn.host.leasing import LeasingHost
-from keyturn.service import catalog
+from keyturn.service import catalog, rotation
+from keyturn.service import home as publisher_home
+from keyturn.service.home import ServiceHome
 from keyturn.testing import Clock, World
 from keyturn.testing.computers import RecordedComputer, synthetic
 from keyturn.testing.world import Chance
@@ -69,7 +71,10 @@ class Site:
         """What publisher and hosts do by themselves: bring the next issuing key, renew host certificates when it is time."""
         if self.clock() - self._rotated >= 30 * DAY:
             self._rotated = self.clock()
-            self.world.publisher.rotate()
+            folder = self.world.publisher.folder
+            done = rotation.extend(ServiceHome(folder, {}), self.clock())  # As `issuing-key rotate`: a bundle a year.
+            publisher_home.rotate(folder, done.chain, self.clock())
+            self.world.publisher.home.refresh()
         for host in self.hosts:
             if host.alive:
                 host.tend()
