@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from keyturn.client import actions
 from keyturn.client.machine import Machine
 from keyturn.client.reminding import Shown, look
 from keyturn.client.sdk import Client
@@ -118,11 +117,6 @@ class Year:
         self.until(365)
         self.happens("the year is over")
         return self.told
-
-    def again(self) -> None:
-        """Begin the grace anew, as a person may."""
-        client = self.client()
-        actions.rearm(client._homes().find(client.product), client._machine)
 
 
 def lines(told: list[Told]) -> Iterator[str]:

@@ -68,7 +68,6 @@ _EVENTS = (
     # The agent and the store: 4xx.
     Event(401, "agent_started", INFO, "The agent started"),
     Event(402, "agent_stopped", INFO, "The agent stopped"),
-    Event(403, "agent_waiting", INFO, "The agent waits until the time given"),
     Event(404, "store_unwritable", ERROR, "The store cannot be written", "Free space, or give the store's owner the right to write there."),
     Event(405, "store_damaged", ERROR, "The store is damaged", "Activate again: `keyturn activate`; a seat that is held costs nothing."),
     Event(406, "stranger_refused", WARNING, "Another account's program asked the agent for a license of this store",
