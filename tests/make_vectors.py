@@ -27,6 +27,7 @@ from keyturn.core.model import DAY, Channel, ProductName, b64u, product_id
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Floor, IssuingKey
 from vectors_agent import agent
+from vectors_phone import phone
 from vectors_refused import refused
 
 T0 = 1_767_225_600  # 2026-01-01T00:00:00Z
@@ -289,7 +290,7 @@ def make(folder: Path) -> None:
     tokens = {item["name"]: item["token"] for item in made["documents"]}
     content = {
         "product-keys": keys_vectors(world), "thumbprints": thumbprints(world), "hardware": hardware_vectors(world),
-        "documents": made, "revocation": revocation(world), "agent": agent(world, tokens),
+        "documents": made, "revocation": revocation(world), "agent": agent(world, tokens), "phone": phone(world),
         "refused": {"provenance": PROVENANCE, "refused": refused(world, tokens)},
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)

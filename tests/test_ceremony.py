@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from keyturn.core import jws, trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
 from keyturn.core.model import DAY
-from keyturn.core.trust import MAX_BUNDLES, Chain, Revocation
+from keyturn.core.trust import MAX_BUNDLES, Chain, ConfirmationKey, Revocation
 from keyturn.service import ceremony
 from keyturn.service import home as homes
 from keyturn.service.ceremony import Draft, Missing
@@ -75,7 +76,12 @@ def test_from_one_root_to_three_of_five_to_two_of_three() -> None:
     chain = next_of(chain, "bgh", 2, "bcdg")
     assert chain.texts[-1].count("~") == 3
     chain = next_of(chain, "bgh", 2, "bh")
-    assert [(b.number, b.threshold, len(b.roots)) for b in chain.bundles] == [(1, 1, 1), (2, 3, 5), (3, 2, 3), (4, 2, 3)]
+    assert [(b.number, b.threshold, len(b.roots)) for b in chain.bundles] == [
+        (1, 1, 1),
+        (2, 3, 5),
+        (3, 2, 3),
+        (4, 2, 3),
+    ]
 
 
 def test_a_root_signs_once_and_only_where_it_counts() -> None:
@@ -145,7 +151,7 @@ def chain() -> Chain:
 
 @pytest.fixture(scope="module")
 def good(chain: Chain) -> Draft:
-    return ceremony.draft(chain, now=T0 + DAY, add_keys=[issuing("new", "issue", T0)])
+    return ceremony.draft(chain, now=T0 + DAY, add_keys=[issuing("new", "issue", T0)], add_phone=[confirming("good")])
 
 
 def _set(*path: Any) -> Change:
@@ -288,6 +294,62 @@ def test_every_field_of_a_signed_draft_is_held_by_its_signatures(good: Draft) ->
         assert code_of(lambda claims=claims: ceremony.check(done._replace(claims=claims)))  # type: ignore[misc]
 
 
+def confirming(name: str, key_index: int = 0, role: str = trust.ROLE_PHONE, begin: int = T0) -> ConfirmationKey:
+    """A key by its looks: that its bytes are a point is no matter of ceremony."""
+    return ConfirmationKey(4 * hashlib.sha256(name.encode()).digest(), key_index, role, begin, begin + 700 * DAY)
+
+
+def test_confirmation_keys_come_stay_take_places_and_go() -> None:
+    """A new one takes the place of its index; one whose time is over is not named again; the chain knows them all."""
+    one, two, tested = confirming("one"), confirming("two", 1), confirming("tested", role=trust.ROLE_PHONE_TEST)
+    chain = next_of(begun(), "a", 1, "a", add_phone=[two, tested, one])
+    assert chain.newest.phone == (one, two, tested)
+    later = confirming("later", begin=T0 + 600 * DAY)
+    draft = ceremony.draft(
+        chain, now=T0 + 600 * DAY, add_keys=[issuing("fresh", "issue", T0 + 600 * DAY)], add_phone=[later]
+    )
+    assert ceremony.check(draft).bundle.phone == (later, two, tested)
+    text = shown(draft)
+    assert "CONFIRMATION KEYS" in text
+    assert "number 0 for products" in text
+    assert "number 0 for test products" in text
+    assert "is not used any more" in text
+    chain = trust.verify_chain([*chain.texts, ceremony.finished(signed(draft, "a"))], chain.thumbprint)
+    assert chain.confirming(False)[0] == later
+    assert set(chain.confirming(False)) == {later, one, two}
+    assert ceremony.check(ceremony.draft(chain, now=T0 + 701 * DAY)).bundle.phone == (later,)
+
+
+def test_a_stolen_confirmation_key_is_revoked_and_never_named_again() -> None:
+    one = confirming("one")
+    chain = next_of(begun(), "a", 1, "a", add_phone=[one])
+    draft = ceremony.draft(chain, now=T0 + DAY, revoked=[Revocation(one.kid, 0, bytes(32))])
+    assert ceremony.check(draft).bundle.phone == ()
+    assert "STOLEN" in shown(draft)
+    chain = trust.verify_chain([*chain.texts, ceremony.finished(signed(draft, "a"))], chain.thumbprint)
+    assert chain.revocation(one.kid) is not None
+    assert code_of(lambda: ceremony.draft(chain, now=T0 + 2 * DAY, add_phone=[one])) == "trust_invalid"
+
+
+PHONE_WRONGS: dict[str, Callable[[ConfirmationKey], ConfirmationKey]] = {
+    "an issuing key's role": lambda key: key._replace(role="issue"),
+    "for ever": lambda key: key._replace(not_after=key.not_before + 733 * DAY),
+    "for no time": lambda key: key._replace(not_after=key.not_before),
+    "another index than before": lambda key: key._replace(key_index=3),
+    "another time than before": lambda key: key._replace(not_before=key.not_before + 1),
+    "for test products now": lambda key: key._replace(role=trust.ROLE_PHONE_TEST),
+    "a fifth index": lambda key: key._replace(key_index=4),
+}
+
+
+@pytest.mark.parametrize("story", PHONE_WRONGS)
+def test_a_confirmation_key_that_contradicts_is_not_drafted(story: str) -> None:
+    one = confirming("one")
+    chain = next_of(begun(), "a", 1, "a", add_phone=[one])
+    assert ceremony.check(ceremony.draft(chain, now=T0 + DAY)).bundle.phone == (one,)
+    assert code_of(lambda: ceremony.draft(chain, now=T0 + DAY, add_phone=[PHONE_WRONGS[story](one)])) == "trust_invalid"
+
+
 def _by(draft: Draft, name: str, **changes: Any) -> str:
     (root,) = roots(name)
     return jws.sign(Kind.BUNDLE, {**draft.claims, **changes}, root.public, root.sign)
@@ -318,7 +380,14 @@ def test_a_false_signature_is_refused(story: str, good: Draft) -> None:
 def test_another_chain_is_refused(good: Draft, chain: Chain) -> None:
     """None, one that is cut, in another order, or another publisher's."""
     other = begun(3)
-    for texts in ((), good.texts[:-1], good.texts[::-1], (*good.texts, good.texts[-1]), other.texts, ("x", *good.texts[1:])):
+    for texts in (
+        (),
+        good.texts[:-1],
+        good.texts[::-1],
+        (*good.texts, good.texts[-1]),
+        other.texts,
+        ("x", *good.texts[1:]),
+    ):
         hostile = good._replace(texts=tuple(texts))
         assert code_of(lambda hostile=hostile: ceremony.check(hostile)) in (  # type: ignore[misc]
             "trust_invalid", "publisher_mismatch", "document_malformed",
@@ -326,14 +395,20 @@ def test_another_chain_is_refused(good: Draft, chain: Chain) -> None:
 
 
 FILES: dict[str, bytes] = {
-    "deep": b'{"keyturn":"draft","v":1,"claims":' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b',"bundles":[],"signatures":[]}',
+    "deep": b'{"keyturn":"draft","v":1,"claims":'
+    + b'{"a":' * 5000
+    + b"1"
+    + b"}" * 5000
+    + b',"bundles":[],"signatures":[]}',
     "deep in lists": b'{"keyturn":"draft","v":1,"claims":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
     "a name twice": b'{"keyturn":"draft","v":1,"claims":{"v":1,"v":2},"bundles":[],"signatures":[]}',
     "a number too large": b'{"keyturn":"draft","v":1,"claims":{"v":' + b"9" * 5000 + b'},"bundles":[],"signatures":[]}',
     "no number": b'{"keyturn":"draft","v":1,"claims":{"v":NaN},"bundles":[],"signatures":[]}',
     "half a character": b'{"keyturn":"draft","v":1,"claims":{"v":"\\ud800"},"bundles":[],"signatures":[]}',
     "too many bundles": b'{"keyturn":"draft","v":1,"claims":{},"bundles":["x"' + b',"x"' * 256 + b'],"signatures":[]}',
-    "too many signatures": b'{"keyturn":"draft","v":1,"claims":{},"bundles":[],"signatures":["x"' + b',"x"' * 18 + b"]}",
+    "too many signatures": b'{"keyturn":"draft","v":1,"claims":{},"bundles":[],"signatures":["x"'
+    + b',"x"' * 18
+    + b"]}",
     "bundles that are no texts": b'{"keyturn":"draft","v":1,"claims":{},"bundles":[1],"signatures":[]}',
     "signatures that are no list": b'{"keyturn":"draft","v":1,"claims":{},"bundles":[],"signatures":"x"}',
     "another kind": b'{"keyturn":"trust","v":1,"claims":{},"bundles":[],"signatures":[]}',
@@ -359,7 +434,9 @@ def test_no_bundle_is_drafted_after_which_none_could_follow() -> None:
     held = roots("a")
     for _ in range(MAX_BUNDLES - 2):
         texts.append(bundle(newest, held, 1, keys(1), signers=held))
-        newest = Chain(chain.thumbprint, (*newest.bundles, trust._verify_bundle(texts[-1], newest.newest)), tuple(texts))
+        newest = Chain(
+            chain.thumbprint, (*newest.bundles, trust._verify_bundle(texts[-1], newest.newest)), tuple(texts)
+        )
     assert newest.newest.number == MAX_BUNDLES - 1
     assert code_of(lambda: ceremony.draft(newest, now=T0)) == "trust_invalid"
 

@@ -18,7 +18,7 @@ LEDGER = Path(__file__).parents[2] / "docs" / "campaigns.md"
 HEAD = """# Campaigns
 
 Long runs against the real service, in the order they were made; `make chaos`, `make faults`, `make forge`,
-`make hostile`, `make lifecycles` and `make in-time` append a line each. A commit with `+` had changes that were not
+`make codes`, `make hostile`, `make lifecycles` and `make in-time` append a line each. A commit with `+` had changes that were not
 committed. Repeat a run by its seed: `make chaos BUDGET=20m SEED=…`.
 
 | day | commit | campaign | seed | figures | failures |

@@ -149,7 +149,7 @@ def derive(key: ProductKey, product: ProductName) -> bytes:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-    info = _framed("keyturn key v1", str(product))
+    info = framed("keyturn key v1", str(product))
     return HKDF(SHA256(), length=32, salt=None, info=info).derive(_pack(key).to_bytes(14, "big"))
 
 
@@ -159,7 +159,7 @@ def proof(k: bytes, product: ProductName, serial: int, jkt: str, nonce: str) -> 
     ``jkt`` is the thumbprint of the installation key that signs the request, ``nonce`` the request's own: a proof is
     of no use in anybody else's request, nor in another one of the same installation.
     """
-    message = _framed("keyturn proof v1", str(product), str(serial), jkt, nonce)
+    message = framed("keyturn proof v1", str(product), str(serial), jkt, nonce)
     return b64u(hmac.digest(k, message, hashlib.sha256))
 
 
@@ -334,7 +334,7 @@ def _named(characters: Sequence[str]) -> str:
     return ", ".join(shown[:5]) + (" and others" if len(shown) > 5 else "")
 
 
-def _framed(*parts: str) -> bytes:
+def framed(*parts: str) -> bytes:
     """Each part behind its length in four bytes, so that no two lists of parts are the same bytes."""
     encoded = (part.encode("utf-8", "surrogatepass") for part in parts)
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)

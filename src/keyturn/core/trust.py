@@ -9,6 +9,8 @@ Leaves to others: fetching and storing bundles, and judging the documents the ke
 - An issuing key is judged at the time of issue: an expired key un-licenses nobody.
 - A *revoked* key is another matter: a thief writes any date. Its revocation carries the root of a Merkle tree over what it
   honestly signed; a document of such a key is believed only with a path to that root (:meth:`Chain.doubt`).
+- *Confirmation keys* sign the answers of telephone activation and nothing else; they are on another curve and stand apart from
+  the issuing keys. Four indexes go round: an answer names its key's.
 - The *bundle floor* (number, digest) is the least the chain must reach; an older chain is refused.
 """
 
@@ -27,6 +29,10 @@ MAX_ROOTS = 9
 MAX_REVOKED = 256
 ROLE_ISSUE = "issue"  # Product files, certificates, verdicts, lists of ordinary products.
 ROLE_TEST = "test"  # The same for test products, and for nothing else.
+ROLE_PHONE = "phone"  # Confirmation IDs, the answers of telephone activation, of ordinary products.
+ROLE_PHONE_TEST = "phone-test"  # The same for test products.
+MAX_PHONE = 8  # Four indexes for each role.
+PHONE_BYTES = 128  # A point of BN254's second group: ``keyturn.edge.bls``.
 # What an issuing key signs, and nothing else: a root signs trust bundles, and everybody else signs for themselves.
 ISSUED = frozenset({Kind.PRODUCT, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.HOST})
 
@@ -46,6 +52,24 @@ class IssuingKey(NamedTuple):
     role: str
     not_before: int
     not_after: int
+
+
+class ConfirmationKey(NamedTuple):
+    """A key that signs confirmation IDs: its 128 bytes, the number in those IDs that says which key it is, and when.
+
+    It signs no documents, and an issuing key signs no confirmation IDs. ``not_before`` is also the start from which terms count;
+    ``not_after`` binds the service alone, because a confirmation ID has no date.
+    """
+
+    public: bytes
+    key_index: int  # 0 to 3; a later key takes it over.
+    role: str
+    not_before: int
+    not_after: int
+
+    @property
+    def kid(self) -> str:
+        return sha256_b64u(self.public)
 
 
 class Revocation(NamedTuple):
@@ -87,6 +111,7 @@ class Bundle(NamedTuple):
     roots: Mapping[str, bytes]
     keys: Mapping[str, IssuingKey]
     revoked: Mapping[str, Revocation] = {}
+    phone: tuple[ConfirmationKey, ...] = ()
 
 
 class Chain(NamedTuple):
@@ -127,8 +152,17 @@ class Chain(NamedTuple):
             raise KeyturnError("trust_invalid", f"the key may sign as {key.role!r}, not as {role!r}")
         return key
 
+    def confirming(self, test: bool) -> tuple[ConfirmationKey, ...]:
+        """Every key that was ever authorised to sign confirmation IDs of such products, the newest first; ended ones too.
+
+        What each of them says is what the newest bundle that names it says.
+        """
+        newest = {key.kid: key for bundle in self.bundles for key in bundle.phone}
+        found = [key for key in newest.values() if key.role == (ROLE_PHONE_TEST if test else ROLE_PHONE)]
+        return tuple(sorted(found, key=lambda key: key.not_before, reverse=True))
+
     def revocation(self, kid: str) -> Revocation | None:
-        """The revocation of an issuing key, the first one that was said: no later bundle takes it back."""
+        """The revocation of an issuing or confirmation key, the first one that was said: no later bundle takes it back."""
         return next((bundle.revoked[kid] for bundle in self.bundles if kid in bundle.revoked), None)
 
     def doubt(self, token: str, kind: Kind, proof: Inclusion | None = None) -> Revocation | None:
@@ -183,6 +217,7 @@ def bundle_claims(
     roots: Sequence[bytes],
     keys: Sequence[IssuingKey],
     revoked: Sequence[Revocation] = (),
+    phone: Sequence[ConfirmationKey] = (),
 ) -> dict[str, Any]:
     """The claims of a trust bundle, ready to be signed by ``threshold`` roots."""
     claims: dict[str, Any] = {
@@ -198,7 +233,40 @@ def bundle_claims(
     }
     if revoked:
         claims["revoked"] = [{"kid": r.kid, "size": r.size, "root": b64u(r.root)} for r in revoked]
+    if phone:
+        # Beside the issuing keys, not among them: a reader from before telephone activation reads those and ignores these.
+        claims["phone"] = [
+            {
+                "bls": b64u(key.public),
+                "index": key.key_index,
+                "role": key.role,
+                "nbf": key.not_before,
+                "exp": key.not_after,
+            }
+            for key in phone
+        ]
     return claims
+
+
+def confirmation_keys(claims: Mapping[str, Any]) -> tuple[ConfirmationKey, ...]:
+    """The confirmation keys of a bundle's claims; there are none in a bundle from before telephone activation.
+
+    Raises: KeyError, TypeError or ValueError for what is none; KeyturnError ``trust_invalid`` if two have one place.
+    """
+    found = tuple(
+        ConfirmationKey(
+            jws.decoded(item["bls"], PHONE_BYTES),
+            int(item["index"]),
+            str(item["role"]),
+            int(item["nbf"]),
+            int(item["exp"]),
+        )
+        for item in claims.get("phone", [])
+    )
+    places = {(key.role, key.key_index) for key in found if 0 <= key.key_index < 4}
+    if not len(places) == len(found) <= MAX_PHONE:
+        raise KeyturnError("trust_invalid", "a trust bundle's confirmation keys are not understood")
+    return found
 
 
 def leaf(token: str) -> bytes:
@@ -316,6 +384,7 @@ def _parse(claims: Mapping[str, Any], digest: str) -> Bundle:
         revoked = [
             Revocation(str(item["kid"]), int(item["size"]), jws.decoded(item["root"], 32), issued_at) for item in stolen
         ]
+        phone = confirmation_keys(claims)
     except (KeyError, TypeError, ValueError) as error:
         raise KeyturnError("trust_invalid", "a trust bundle lacks a part") from error
     if claims.get("v") != 1 or type(threshold) is not int or type(number) is not int:  # True is an int in Python.
@@ -325,7 +394,7 @@ def _parse(claims: Mapping[str, Any], digest: str) -> Bundle:
     return Bundle(
         number, digest, publisher, issued_at, threshold,
         {jws.thumbprint(root): root for root in roots}, {key.kid: key for key in keys},
-        {item.kid: item for item in revoked},
+        {item.kid: item for item in revoked}, phone,
     )  # fmt: skip
 
 

@@ -11,7 +11,6 @@ page is written and what becomes of the key (``service.rootkey``).
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import html
@@ -23,6 +22,7 @@ import segno
 from mnemonic import Mnemonic
 
 from keyturn.core.errors import KeyturnError
+from keyturn.edge.words import english
 
 COUNT = 24
 _BITS = 11  # Of a word: the list has 2048.
@@ -49,15 +49,7 @@ def word(typed: str, place: int) -> str:
 
     Raises: KeyturnError ``words_mistyped`` naming the place, and words that look alike.
     """
-    book = _book().wordlist
-    if typed in book:
-        return typed
-    found = [item for item in book if len(typed) >= 4 and item.startswith(typed)]
-    if len(found) == 1:
-        return found[0]
-    near = difflib.get_close_matches(typed, book, 3, 0.6)
-    maybe = f"; perhaps {' or '.join(near)}" if near else ""
-    raise KeyturnError("words_mistyped", f"word {place}, {typed[:20]!r}, is not in the list{maybe}", data={"words": [place]})
+    return english().word(typed, place)
 
 
 def secret(typed: Sequence[str]) -> bytes:

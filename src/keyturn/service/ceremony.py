@@ -19,12 +19,25 @@ from keyturn.core import jws, trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
 from keyturn.core.model import DAY, sha256_b64u
-from keyturn.core.trust import MAX_BUNDLES, MAX_REVOKED, MAX_ROOTS, Bundle, Chain, Floor, IssuingKey, Revocation
+from keyturn.core.trust import (
+    MAX_BUNDLES,
+    MAX_REVOKED,
+    MAX_ROOTS,
+    Bundle,
+    Chain,
+    ConfirmationKey,
+    Floor,
+    IssuingKey,
+    Revocation,
+)
 from keyturn.edge import files, sodium
 
 MAX_DRAFT = 8 * 1024 * 1024  # Bytes: half of what a client reads as a product file with the same chain.
 MAX_LIFE = 180 * DAY  # Twice what an issuing key usually lives: no slip of a digit makes one for ever.
+# A confirmation key's terms count from its start, for 15 quarters: two years leave room for terms of more than a year.
+MAX_PHONE_LIFE = 2 * 366 * DAY
 ROLES = (trust.ROLE_ISSUE, trust.ROLE_TEST)
+PHONE_ROLES = (trust.ROLE_PHONE, trust.ROLE_PHONE_TEST)
 _ENVELOPE = 256  # Characters of a token beside its payload: header, signature, dots.
 _DISCARD = "Do not sign it. Ask whoever made it, and draft it anew in the service's home."
 
@@ -81,22 +94,28 @@ class Missing(NamedTuple):
 def draft(
     chain: Chain, *, now: int, roots: Sequence[bytes] | None = None, threshold: int | None = None,
     add_keys: Sequence[IssuingKey] = (), drop_kids: Collection[str] = (), revoked: Sequence[Revocation] = (),
+    add_phone: Sequence[ConfirmationKey] = (),
 ) -> Draft:  # fmt: skip
-    """Draft the bundle after ``chain``, unsigned: its roots unless others are given, and its issuing keys.
+    """Draft the bundle after ``chain``, unsigned: its roots unless others are given, and its issuing and confirmation keys.
 
     The keys are those of the newest bundle whose time is not over, without ``drop_kids`` and what is revoked, and
-    ``add_keys``. Revocations of the newest bundle stay; ``revoked`` may name them again. Raises as :func:`check`.
+    ``add_keys``; a confirmation key of ``add_phone`` takes the place of one with its role and index. Revocations of the newest
+    bundle stay; ``revoked`` may name them again. Raises as :func:`check`.
     """
     newest = chain.newest
     stolen = {item.kid: item for item in [*newest.revoked.values(), *revoked][::-1]}
     gone = {*drop_kids, *stolen, *chain.revoked}
     kept = [key for key in newest.keys.values() if key.not_after > now and key.kid not in gone]
+    taken = {(key.role, key.key_index) for key in add_phone}
+    phone = [key for key in newest.phone if key.not_after > now and key.kid not in gone]
+    phone = [*(key for key in phone if (key.role, key.key_index) not in taken), *add_phone]
     claims = trust.bundle_claims(
         publisher=newest.publisher, number=newest.number + 1, previous=newest.digest, issued_at=now,
         threshold=newest.threshold if threshold is None else threshold,
         roots=list(newest.roots.values()) if roots is None else roots,
         keys=sorted([*kept, *add_keys], key=lambda key: (key.role, key.not_before, key.kid)),
         revoked=sorted(stolen.values(), key=lambda item: item.kid),
+        phone=sorted(phone, key=lambda key: (key.role, key.key_index)),
     )  # fmt: skip
     made = Draft(claims, chain.texts)
     check(made)
@@ -110,8 +129,8 @@ def check(draft: Draft) -> Checked:
     2. It says what a bundle says and nothing else, and is small enough to be verified as one.
     3. It is the next bundle: number, digest of the one before, same publisher, not made before it. One can follow it.
     4. Its roots are keys that somebody can have, no two the same, at least as many as must sign.
-    5. Its issuing keys: known roles, times that a key can have, no root among them, none that is revoked; one that is known keeps
-       what is known of it.
+    5. Its issuing and confirmation keys: known roles, times that a key can have, no root among them, none that is revoked; one
+       that is known keeps what is known of it.
     6. Every revocation of the bundle before stays; a new one is of a key that was authorised.
     7. Each signature is by a root of the one before or of its own, one of each, over these very bytes.
 
@@ -132,6 +151,8 @@ def check(draft: Draft) -> Checked:
     # 5.
     for key in bundle.keys.values():
         _check_key(key, bundle, chain)
+    for confirming in bundle.phone:
+        _check_confirming(confirming, bundle, chain)
     # 6.
     _check_revoked(bundle, chain)
     # 7.
@@ -185,7 +206,9 @@ def finished(draft: Draft) -> str:
     needed = [checked.before.threshold, checked.bundle.threshold]
     kept = []
     # Those first that count for both.
-    for kid, token in sorted(zip(checked.signed, draft.signatures, strict=True), key=lambda item: -_counts(item[0], sides)):
+    for kid, token in sorted(
+        zip(checked.signed, draft.signatures, strict=True), key=lambda item: -_counts(item[0], sides)
+    ):
         serves = [side for side in (0, 1) if kid in sides[side] and needed[side]]
         for side in serves:
             needed[side] -= 1
@@ -214,7 +237,9 @@ def parse(data: bytes) -> Draft:
         raise KeyturnError("file_malformed", f"this is no draft: {error.detail}") from error
     claims = value.get("claims")
     if value.get("keyturn") != "draft" or value.get("v") != 1 or not isinstance(claims, dict):
-        raise KeyturnError("file_malformed", "this is no draft of a trust bundle, or of a version that is not known here")
+        raise KeyturnError(
+            "file_malformed", "this is no draft of a trust bundle, or of a version that is not known here"
+        )
     return Draft(claims, _texts(value.get("bundles"), MAX_BUNDLES), _texts(value.get("signatures"), 2 * MAX_ROOTS))
 
 
@@ -246,16 +271,22 @@ def _read(draft: Draft) -> Bundle:
             Revocation(str(item["kid"]), int(item["size"]), jws.decoded(item["root"], 32), issued_at)
             for item in claims.get("revoked", [])
         ]
-        number, threshold, publisher = int(claims["number"]), int(claims["roots"]["threshold"]), str(claims["publisher"])
+        phone = trust.confirmation_keys(claims)
+        number, threshold, publisher = (
+            int(claims["number"]),
+            int(claims["roots"]["threshold"]),
+            str(claims["publisher"]),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _wrong("a part of the bundle is missing or is of another kind") from error
     bundle = Bundle(
         number, sha256_b64u(payload), publisher, issued_at, threshold, _by_kid(roots), {key.kid: key for key in keys},
-        {item.kid: item for item in revoked},
+        {item.kid: item for item in revoked}, phone,
     )  # fmt: skip
     again = trust.bundle_claims(
         publisher=publisher, number=number, previous=claims.get("previous"), issued_at=issued_at, threshold=threshold,
         roots=list(bundle.roots.values()), keys=list(bundle.keys.values()), revoked=list(bundle.revoked.values()),
+        phone=bundle.phone,
     )  # fmt: skip
     if jws.dumps(again) != payload:
         raise _wrong("it says something twice, or something that is no part of a trust bundle")
@@ -305,6 +336,20 @@ def _check_key(key: IssuingKey, bundle: Bundle, chain: Chain) -> None:
         raise _wrong(f"{told} had another role or another time before")
 
 
+def _check_confirming(key: ConfirmationKey, bundle: Bundle, chain: Chain) -> None:
+    """Step 5 of :func:`check`. Whether its bytes are a key is for those who verify with it: a false one confirms nothing."""
+    told = f"the confirmation key {key.kid[:12]}…"
+    if key.role not in PHONE_ROLES:
+        raise _wrong(f"{told} has a role that is not known here")
+    if not 0 <= key.not_before < key.not_after <= key.not_before + MAX_PHONE_LIFE:
+        raise _wrong(f"{told} would live for no time, or for more than {MAX_PHONE_LIFE // DAY} days")
+    if key.kid in chain.revoked or key.kid in bundle.revoked:
+        raise _wrong(f"{told} is revoked")
+    known = {found.kid: found for past in chain.bundles for found in past.phone}.get(key.kid)
+    if known not in (None, key):
+        raise _wrong(f"{told} had another role, index or time before")
+
+
 def _check_revoked(bundle: Bundle, chain: Chain) -> None:
     """Step 6 of :func:`check`. A revocation's time is that of the bundle that says it, so it is left out here."""
     if len(bundle.revoked) > MAX_REVOKED:
@@ -315,7 +360,8 @@ def _check_revoked(bundle: Bundle, chain: Chain) -> None:
             raise _wrong(f"it takes the revocation of {kid[:12]}… back, or changes it")
     for kid, item in bundle.revoked.items():
         first = chain.revocation(kid)
-        if item.size < 0 or not any(kid in past.keys for past in chain.bundles):
+        named = any(kid in past.keys or any(key.kid == kid for key in past.phone) for past in chain.bundles)
+        if item.size < 0 or not named:
             raise _wrong(f"it revokes {kid[:12]}…, which was never authorised")
         if first is not None and (first.size, first.root) != (item.size, item.root):
             raise _wrong(f"{kid[:12]}… was revoked before, in other words")

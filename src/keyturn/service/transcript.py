@@ -17,12 +17,13 @@ from collections.abc import Iterator, Sequence
 
 from keyturn.core import trust
 from keyturn.core.model import rfc3339
-from keyturn.core.trust import Bundle, Chain, IssuingKey, Revocation
+from keyturn.core.trust import Bundle, Chain, ConfirmationKey, IssuingKey, Revocation
 from keyturn.service.ceremony import Checked, Missing
 
 KEY_GROUPS = 6
 DIGEST_GROUPS = 16
 _ROLES = {trust.ROLE_ISSUE: "products", trust.ROLE_TEST: "test products"}
+_PHONE_ROLES = {trust.ROLE_PHONE: "products", trust.ROLE_PHONE_TEST: "test products"}
 _ODD = re.compile(r"[^ -~]")
 
 
@@ -73,7 +74,7 @@ def transcript(checked: Checked, missing: Missing, *, mine: str | None = None) -
 def changes(chain: Chain, bundle: Bundle) -> list[str]:
     """What a bundle changes against the newest of ``chain``; against nothing (bundle 1), everything is new."""
     before = chain.bundles[bundle.number - 2] if bundle.number > 1 else None
-    return [*_roots(before, bundle), "", *_keys(before, bundle), *_revoked(before, bundle)]
+    return [*_roots(before, bundle), "", *_keys(before, bundle), *_phone(before, bundle), *_revoked(before, bundle)]
 
 
 def told(missing: Missing, before: int) -> str:
@@ -138,7 +139,29 @@ def _roles(keys: Sequence[IssuingKey]) -> str:
     return ", ".join(f"{count} for {_ROLES[role]}" for role, count in counted.items() if count)
 
 
-def _why_out(key: IssuingKey, bundle: Bundle) -> str:
+def _phone(before: Bundle | None, bundle: Bundle) -> Iterator[str]:
+    old = {key.kid: key for key in before.phone} if before is not None else {}
+    now = {key.kid: key for key in bundle.phone}
+    if not old and not now:
+        return
+    yield ""
+    yield "CONFIRMATION KEYS, OF TELEPHONE ACTIVATION"
+    for word, keys in (
+        ("in  ", [key for kid, key in now.items() if kid not in old]),
+        ("stay", [key for kid, key in now.items() if kid in old]),
+        ("out ", [key for kid, key in old.items() if kid not in now]),
+    ):
+        for key in keys:
+            why = (
+                _why_out(key, bundle)
+                if word == "out "
+                else f"number {key.key_index} for {_PHONE_ROLES.get(key.role, key.role)}"
+            )
+            yield f"  key  {word}    {day(key.not_before)} to {day(key.not_after)}  {why}"
+            yield f"               {spoken(key.kid)}"
+
+
+def _why_out(key: IssuingKey | ConfirmationKey, bundle: Bundle) -> str:
     if key.kid in bundle.revoked:
         return "STOLEN"
     return "its time is over" if key.not_after <= bundle.issued_at else "is not used any more"
