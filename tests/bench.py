@@ -19,11 +19,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from measure import agent, bundle, client, rotation, service, signers
+from measure import agent, bundle, client, fleet, host, phone, rotation, service, signers
 from measure.rows import Row, page, table
 
 PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "activations": service.activations,
+    "host": host.leases,
+    "fleet": fleet.everything,
     "minting": service.minting,
     "rotation": rotation.rotation,
     "signers": signers.everything,
@@ -31,6 +33,7 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "start": client.cold_start,
     "bundle": bundle.bundle_start,
     "agent": agent.idle,
+    "phone": phone.codes,
 }
 
 

@@ -3,7 +3,8 @@
 A computer that consists of this one's ``/usr`` and nothing else boots in a container with a network of its own. On it the
 service is installed by ``keyturn service install``, started by systemd in its whole sandbox (the filter of system calls
 too, which ``test_install.py`` cannot show), asked over ports 443 and 80, given a certificate of its own by a drop-in, given
-its issuing keys' passphrase as an encrypted credential, put onto a token (with SoftHSM, if that is here), and stopped.
+its issuing keys' passphrase as an encrypted credential, put onto a token (with SoftHSM, if that is here), and stopped. An
+activation host is installed beside it, certified by it, and leases in its own sandbox.
 Everything goes with the container. Needs the system's Python to be of the version that made ``.venv``.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGES = Path(sysconfig.get_path("purelib"))
-PATIENCE = 120
+PATIENCE = 180
 
 STORY = """\
 set -eux
@@ -26,12 +27,12 @@ printf '127.0.0.1 localhost\\n::1 localhost\\n' > /etc/hosts
 keyturn service install
 test "$(keyturn service install --json | grep -c '"changed": false')" = 1
 keyturn service init --publisher Acme --url https://localhost --probe-url http://localhost/probe
-keyturn service product create paintbox
+keyturn service product create paintbox --threshold 1
 keyturn service product export paintbox -o /root/paintbox.ktproduct
 keyturn service key mint --product paintbox -o /root/key.txt
 started() {  # The unit is started when its program runs, and ready when that says so.
-    systemctl start keyturn-service
-    journalctl --follow --lines all --output cat --since "$1" -u keyturn-service | grep -m 1 '"event": "ready"'
+    systemctl start ${2:-keyturn-service}
+    journalctl --follow --lines all --output cat --since "$1" -u ${2:-keyturn-service} | grep -m 1 '"event": "ready"'
 }
 started -1min
 process=$(systemctl show --property MainPID --value keyturn-service)
@@ -42,6 +43,30 @@ grep ' / .* ro,' /proc/$process/mounts
 grep ' /var/lib/keyturn-service .* rw,' /proc/$process/mounts
 keyturn --home /root/c activate - --product-file /root/paintbox.ktproduct --yes --allow-ephemeral < /root/key.txt
 keyturn --home /root/c status --check licensed
+# The host in its sandbox: certified by the service; what root writes there stays the account's.
+keyturn service org create globex
+for channel in host client; do
+    keyturn service key mint --product paintbox --channel $channel --org globex -o /root/$channel.txt
+done
+keyturn host install
+test "$(keyturn host install --json | grep -c '"changed": false')" = 1
+keyturn host init /root/paintbox.ktproduct
+keyturn host activate - < /root/host.txt
+keyturn host config set name localhost
+test -z "$(find /var/lib/keyturn-host ! -user keyturn)"
+started -1min keyturn-host
+host=$(systemctl show --property MainPID --value keyturn-host)
+grep -E '^(Uid|CapEff|NoNewPrivs|Seccomp):' /proc/$host/status
+keyturn --home /root/h activate - --product-file /root/paintbox.ktproduct --yes --host localhost < /root/client.txt
+keyturn --home /root/h status --check licensed
+keyturn host doctor
+keyturn host backup -o /root/host.ktbackup
+keyturn host verify
+keyturn host verify /root/host.ktbackup
+test -z "$(find /var/lib/keyturn-host ! -user keyturn)"
+systemctl stop keyturn-host
+test "$(systemctl show --property Result --value keyturn-host)" = success
+systemd-analyze security keyturn-host --no-pager | tail -1
 # The agent in its sandbox: the system's store, its socket, a user's status, a look that sees what a shell sees, its end.
 keyturn service key mint --product paintbox -o /root/agent.txt
 keyturn activate - --product-file /root/paintbox.ktproduct --yes --allow-ephemeral < /root/agent.txt

@@ -4,7 +4,7 @@
   what would bring it back, is listed at the end.
 - Where nothing may be missing (``CI=true`` and root, who can install it), every skip is a failure.
 
-Fixtures live in ``worlds.py`` and beside the tests that use them.
+Fixtures live in ``worlds.py`` and ``hosts.py``, and beside the tests that use them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ COMPLETE = os.environ.get("CI") == "true" and os.geteuid() == 0
 # What a test may need, and what to do about it. Any other name is a program of the system.
 _REMEDIES = {
     "jose": "npm, a network, then `make node`",
+    "@noble/curves": "npm, a network, then `make node`",
     "root": "run it as root",
     "node": "install Node.js",
     "softhsm2-util": "install SoftHSM 2 (Debian: softhsm2)",
@@ -34,7 +35,7 @@ _REMEDIES = {
     "dbusmock": "install python-dbusmock for the system's Python (Debian: python3-dbusmock)",
 }
 
-pytest_plugins = ["worlds"]
+pytest_plugins = ["worlds", "hosts"]
 os.environ["LANGUAGE"] = "en"  # Whatever the developer reads: sentences are compared in English.
 
 hypothesis.settings.register_profile(
@@ -50,8 +51,8 @@ def is_there(tool: str) -> bool:
     """Say whether this computer has what ``needs`` names."""
     if tool == "root":
         return os.geteuid() == 0
-    if tool == "jose":
-        return (TESTS / "node" / "node_modules" / "jose" / "package.json").is_file()
+    if tool in {"jose", "@noble/curves"}:
+        return (TESTS / "node" / "node_modules" / tool / "package.json").is_file()
     if tool == "openssl-headers":
         return Path("/usr/include/openssl/evp.h").exists()
     if tool == "dbusmock":

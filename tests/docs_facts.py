@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from command_tree import commands, common, far
+from fleets import Site
 from hosts import Organization
 from keyturn.core import policy
 from keyturn.core.errors import CATALOGUE
 from keyturn.core.events import EVENTS
 from keyturn.core.terms import Terms
 from keyturn.edge.metrics import Metrics
+from keyturn.fleet import app as fleet_app
+from keyturn.fleet.home import DEFAULTS as FLEET_SETTINGS
 from keyturn.host import app as host_app
 from keyturn.host.home import SETTINGS as HOST_SETTINGS
 from keyturn.service import app
@@ -50,6 +53,8 @@ def subjects() -> tuple[Subject, ...]:
         Subject("setting", lambda: set(SETTINGS), lambda: _first("settings.md", "Settings of"), "colour"),
         Subject("host setting", lambda: set(HOST_SETTINGS), lambda: _first("settings.md", "The host's settings"), "colour"),
         Subject("host address", _host_routes, lambda: _first("host.md", "Addresses"), "GET /moon"),
+        Subject("fleet setting", lambda: set(FLEET_SETTINGS), lambda: _first("settings.md", "The fleet manager's"), "colour"),
+        Subject("fleet address", _fleet_routes, lambda: _first("fleet.md", "Addresses"), "GET /moon"),
         Subject("environment variable", lambda: variables(_sources()), _told_variables, "KEYTURN_COLOUR"),
         Subject("term", lambda: set(Terms._fields), lambda: _first("publishing.md", "Terms"), "free_days"),
         Subject("address", _routes, lambda: _first("routes.md", "# Addresses"), "GET /v1/admin/moon"),
@@ -97,6 +102,26 @@ def _host_routes() -> set[str]:
     return {f"{route.method} {route.path}" for route in table}
 
 
+def _fleet_routes() -> set[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        site = Site(world, Path(folder) / "site")
+        table = fleet_app.routes(site.fleet, Metrics())
+        site.database.close()
+        world.close()
+    return {f"{route.method} {route.path}" for route in table}
+
+
+def _fleet_figures() -> set[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        site = Site(world, Path(folder) / "site")
+        found = site.database.read(lambda db: fleet_app._gauges(db, world.clock()))
+        site.database.close()
+        world.close()
+    return {name for name, _ in found}
+
+
 @cache
 def _figures() -> set[str]:
     """The names in the answer of ``/metrics``; those of the process itself are one family."""
@@ -105,7 +130,7 @@ def _figures() -> set[str]:
         text = Metrics().render(app._gauges(world.publisher.service)).decode()
         world.close()
     named = {re.sub(r"^process_.*", "process_*", name) for name in re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)}
-    return named | {*host_app.GAUGES, host_app.CERTIFICATE_LEFT[0]}
+    return named | {*host_app.GAUGES, host_app.CERTIFICATE_LEFT[0]} | _fleet_figures()
 
 
 def _sources() -> Iterator[ast.Module]:
@@ -202,7 +227,7 @@ def _told_options() -> set[str]:
 
 def _told_variables() -> set[str]:
     """Variables of settings.md."""
-    tables = section("settings.md", "Settings of"), section("settings.md", "The host's settings")
+    tables = [section("settings.md", title) for title in ("Settings of", "The host's settings", "The fleet manager's")]
     third = " ".join(cells[2] for table in tables for cells in rows(table))
     settings = set(re.findall(r"`(KEYTURN_\w+)`", third))
     others = _first("settings.md", "Environment of") | _first("settings.md", "Test products")
@@ -210,7 +235,7 @@ def _told_variables() -> set[str]:
 
 
 def _told_log() -> set[str]:
-    return _first("operations.md", "The log") | _first("host.md", "The log")
+    return _first("operations.md", "The log") | _first("host.md", "The log") | _first("fleet.md", "The log")
 
 
 def _told_events() -> set[str]:
@@ -219,7 +244,7 @@ def _told_events() -> set[str]:
 
 
 def _told_figures() -> set[str]:
-    tables = section("operations.md", "Figures"), section("host.md", "Figures")
+    tables = section("operations.md", "Figures"), section("host.md", "Figures"), section("fleet.md", "Figures")
     first = " ".join(cells[0] for table in tables for cells in rows(table))
     names = re.findall(r"`([a-z_*]+)(?:\{[^}]*\})?`", first)
     return {re.sub(r"_total$", "", name) if name not in _figures() else name for name in names}

@@ -7,14 +7,17 @@ of its leases. Leaves to others: the client (``keyturn.client``), the programs (
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import select
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from keyturn.core import containers, hardware, hosting, jws
 from keyturn.core.documents import FACTS, UNAVAILABLE, ProductFile, Request
@@ -25,7 +28,7 @@ from keyturn.core.model import Channel, b64u, product_id
 from keyturn.core.trust import Chain
 from keyturn.edge import probes, sodium
 from keyturn.edge.transport import Transport
-from keyturn.host import enrolling, home
+from keyturn.host import enrolling, figures, home
 from keyturn.host.enrolling import Machine
 from keyturn.host.home import HostHome
 from keyturn.host.leasing import LeasingHost
@@ -42,14 +45,28 @@ class Organization:
     """An organization with a ``host`` and a ``client`` key of the world's product."""
 
     def __init__(self, world: World, name: str = ORGANIZATION) -> None:
-        self.world = world
+        self.world, self.name, self.product = world, name, world.product
         publisher = world.publisher
         publisher.database.write_now(
             lambda db: catalog.create_organization(db, name, name.title(), publisher.service.ids, world.clock())
         )
-        (self.client_key,) = publisher.mint_all(channel="client", limit=1, organization=name)
-        (self.host_key,) = publisher.mint_all(channel="host", limit=6, organization=name)
+        self._mint("sample")
         self._hosts = 0
+
+    def _mint(self, slug: str) -> None:
+        publisher, name = self.world.publisher, self.name
+        (self.client_key,) = publisher.mint_all(slug, channel="client", limit=1, organization=name)
+        (self.host_key,) = publisher.mint_all(slug, channel="host", limit=6, organization=name)
+
+    def also(self, slug: str, host: LeasingHost, **terms: Any) -> Organization:
+        """The same organization with keys of another product, which ``host`` leases too from now on."""
+        made = copy.copy(self)
+        made.product = self.world.publisher.product(slug, **terms)
+        made._mint(slug)
+        home.add_product(host.home.path, made.product)
+        made._certify(host.home.path, slug)
+        host.home.refresh()
+        return made
 
     def host(self, folder: Path | None = None, *, clock: Clock | None = None) -> LeasingHost:
         """A host that the publisher certified just now. Close its database in the end."""
@@ -59,17 +76,18 @@ class Organization:
         chance = Chance(f"host {self._hosts} {self.host_key['serial']}")
         home.initialise(place, f"00000000-0000-4000-8000-{self._hosts:012d}", world.clock())
         home.add_product(place, world.product)
-        opened = HostHome(place, {})
-        (permit,) = opened.permits.values()
-        enrolling.install_key(permit, self.host_key["key"])
-        done = enrolling.exchange(
-            opened,
-            permit,
-            self.machine(synthetic(900 + self._hosts), chance),
-            DirectLine(world.publisher.service, permit.opened.product, None).send,
-        )
-        assert not isinstance(done, Refused), done
+        opened = self._certify(place, None)
         return LeasingHost(opened, opened.open_database(), clock=clock or world.clock, chance=chance)
+
+    def _certify(self, place: Path, slug: str | None) -> HostHome:
+        opened = HostHome(place, {})
+        permit = opened.permit(slug)
+        enrolling.install_key(permit, self.host_key["key"])
+        machine = self.machine(synthetic(900 + self._hosts), Chance(f"certified {place}"))
+        line = DirectLine(self.world.publisher.service, permit.opened.product, None)
+        done = enrolling.exchange(opened, permit, machine, line.send)
+        assert not isinstance(done, Refused), done
+        return opened
 
     def machine(self, computer: RecordedComputer, chance: Chance) -> Machine:
         place = self.world.folder / f"hardware-{hashlib.sha256(repr(computer).encode()).hexdigest()[:12]}"
@@ -89,7 +107,7 @@ class Computer:
         anchors: Mapping[str, str] | None = None, ephemeral: bool = False,
     ) -> None:  # fmt: skip
         self.organization, self.number, self.ephemeral = organization, number, ephemeral
-        opened = containers.open_product(jws.loads(organization.world.product))
+        opened = containers.open_product(jws.loads(organization.product))
         self.product: ProductFile = opened.product
         self.chain: Chain = opened.chain
         self.generation = 0
@@ -101,6 +119,7 @@ class Computer:
         }  # fmt: skip
         self.lease: str | None = None
         self.held: Lease | None = None
+        self.host: str | None = None  # The certificate of the host that gave it.
         self.ahead = 0  # Seconds that its clock is ahead.
 
     @property
@@ -112,7 +131,7 @@ class Computer:
         twin = Computer(self.organization, self.number, ephemeral=self.ephemeral)
         anchors = self.anchors if hardware_of is None else Computer(self.organization, hardware_of).anchors
         twin.guid, twin.generation, twin.anchors = self.guid, self.generation, anchors
-        twin.lease, twin.held = self.lease, self.held
+        twin.lease, twin.held, twin.host = self.lease, self.held, self.host
         return twin
 
     def reinstall(self) -> None:
@@ -150,18 +169,74 @@ class Computer:
         assert lease.certificate.request == jws.digest(token)
         assert lease.certificate.holder == self.signer.kid
         assert lease.certificate.issued_at <= now + 86_400
-        self.lease, self.held = answer["lease"], lease
+        self.lease, self.held, self.host = answer["lease"], lease, answer["host"]
 
     def believes(self, token: str) -> HostCertificate:
         return hosting.read_host(token, self.product.name, self.chain)
 
-    def ask(self, host: LeasingHost, *, lost: bool = False) -> dict[str, Any] | Refused:
+    def shown(self, token: str) -> str:
+        """A request with the lease that it names and the certificate of that lease's host, as it is sent when they are wanted."""
+        return f"{token}\n{self.lease}\n{self.host}"
+
+    def ask(self, host: LeasingHost, *, lost: bool = False, shows: bool = False) -> dict[str, Any] | Refused:
         """Ask, and keep the answer unless it is ``lost``. Raises: KeyturnError as ``LeasingHost.exchange``."""
         token = self.request()
-        answer = host.exchange(token)
+        answer = host.exchange(self.shown(token) if shows else token)
         if not lost and not isinstance(answer, Refused):
             self.take(token, answer)
         return answer
+
+
+@pytest.fixture
+def organization(world: World) -> Organization:
+    return Organization(world)
+
+
+@pytest.fixture
+def host(organization: Organization) -> Iterator[LeasingHost]:
+    made = organization.host()
+    yield made
+    made.database.close()
+
+
+def filled(organization: Organization, host: LeasingHost, count: int = 3) -> list[Computer]:
+    """So many computers, all licensed."""
+    computers = [organization.computer(number) for number in range(count)]
+    for computer in computers * 2:
+        try:
+            computer.ask(host)
+        except KeyturnError as error:
+            assert error.code == "threshold_not_met"  # noqa: PT017 - the others are licensed
+    assert all(computer.held for computer in computers)
+    return computers
+
+
+def renew(organization: Organization, host: LeasingHost) -> None:
+    """A new certificate from the publisher, at the clock's time."""
+    publisher = organization.world.publisher
+    publisher.rotate()
+    (permit,) = host.home.permits.values()
+    machine = organization.machine(synthetic(901), Chance(str(organization.world.clock())))
+    line = DirectLine(publisher.service, permit.opened.product, None)
+    assert not isinstance(enrolling.exchange(host.home, permit, machine, line.send), Refused)
+
+
+def product(host: LeasingHost) -> dict[str, Any]:
+    (permit,) = host.home.permits.values()
+    return host.database.read(lambda db: figures.product(db, permit, host.clock()))
+
+
+def forks(host: LeasingHost) -> list[dict[str, Any]]:
+    (permit,) = host.home.permits.values()
+    return host.database.read(lambda db: figures.forks(db, permit))
+
+
+def refusal(act: Callable[..., object], *arguments: Any, **named: Any) -> str:
+    try:
+        found = act(*arguments, **named)
+    except KeyturnError as error:
+        return error.code
+    return found.code if isinstance(found, Refused) else "taken"
 
 
 class Program:
@@ -169,6 +244,7 @@ class Program:
 
     def __init__(self, organization: Organization, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.home, self.folder, self.options, self.env = folder / "home", folder, options, env
+        self.organization = organization
         organization.host(self.home).database.close()
         self.process: subprocess.Popen[str] | None = None
         self.url = ""

@@ -73,7 +73,7 @@ COMMANDS = f"""# Commands
 {MARK}
 
 `keyturn VERB` is for the person at a computer, `keyturn service VERB` for the publisher, `keyturn host VERB` for an
-organization's activation host. `--help` after any of them
+organization's activation host, `keyturn fleet VERB` for its fleet manager. `--help` after any of them
 says the same as this page, and `make man` makes man pages of it. Data goes to stdout, everything else to stderr;
 [error codes](errors.md) lists the exit statuses, [settings](settings.md) the environment.
 
@@ -88,6 +88,11 @@ HOST = """
 ## The host
 
 An organization's activation host ([set-up](host.md)). All of these work in the host's own home, beside a running host or without one.
+"""
+FLEET = """
+## The fleet manager
+
+An organization's fleet manager ([set-up](fleet.md)). All of these work in its own home, beside a running manager or without one.
 """
 ROUTES = f"""# Addresses of the service
 
@@ -172,8 +177,25 @@ Signed by the host, between hosts that the publisher certified for the same orga
 
 | field | what |
 |---|---|"""
+FLEET_KEPT = """
+## What a fleet manager keeps
+
+Column by column of its database, on the organization's own server. A publisher is sent the requests alone, which are the same as above.
+
+| table | column | what |
+|---|---|---|"""
+CHECKED_IN = """
+## What an agent tells its fleet manager
+
+Signed by the computer's key for this manager, over a connection to it alone.
+
+| document | field | what |
+|---|---|---|"""
+FLEET_DOCUMENTS = {
+    "check-in": "check_in", "enrollment": "enrollment", "to the publisher: about a key": "inquiry", "in a file: manifest": "manifest",
+}  # fmt: skip
 LOGGED = """
-## What service and host write to their logs
+## What service, host and fleet manager write to their logs
 
 | field | what |
 |---|---|"""
@@ -216,14 +238,16 @@ def _reasons() -> Iterator[str]:
 
 def commands_page(every: Sequence[Command]) -> str:
     """Every command with its options, the client's first."""
-    client = [command for command in every if command.words[1:2] not in (("service",), ("host",))]
+    client = [command for command in every if command.words[1:2] not in (("service",), ("host",), ("fleet",))]
     service = [command for command in every if command.words[1:2] == ("service",)]
     host = [command for command in every if command.words[1:2] == ("host",)]
+    fleet = [command for command in every if command.words[1:2] == ("fleet",)]
     return "\n".join([
         COMMANDS, *(_item(option) for option in common()), "", "## The client",
         *(line for command in client for line in _section(command)),
         SERVICE, *(_item(option) for option in far()), *(line for command in service for line in _section(command)),
-        HOST, *(line for command in host for line in _section(command)), "",
+        HOST, *(line for command in host for line in _section(command)),
+        FLEET, *(line for command in fleet for line in _section(command)), "",
     ])  # fmt: skip
 
 
@@ -316,6 +340,10 @@ def sent_page(declared: Mapping[str, Any]) -> str:
         HOST_KEPT,
         *(f"| `{table}` | `{column}` | {told} |" for table, columns in declared["host"].items() for column, told in columns.items()),
         TOLD, *(f"| `{name}` | {told} |" for name, told in declared["sightings"].items()),
+        FLEET_KEPT,
+        *(f"| `{table}` | `{column}` | {told} |" for table, columns in declared["fleet"].items() for column, told in columns.items()),
+        CHECKED_IN,
+        *(f"| {kind} | `{name}` | {told} |" for kind, part in FLEET_DOCUMENTS.items() for name, told in declared[part].items()),
     ]  # fmt: skip
     lines += [LOGGED, *(f"| `{name}` | {told} |" for name, told in declared["log"].items())]
     return "\n".join([*lines, ""])

@@ -1,11 +1,14 @@
 """A room of its own for a client: its view of the file system and, if wanted, of the network, as root makes them (unshare).
 
-What is mounted or filled up in there is nobody else's, and is gone when the room is closed.
+What is mounted or filled up in there is nobody else's, and is gone when the room is closed. A room whose maker was killed is
+closed by :func:`sweep`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shlex
 import signal
 import socket
@@ -13,11 +16,13 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from programs import KEYTURN, PATIENCE
 
+_MADE_BY = "KEYTURN_ROOM_OF"  # In the environment of a room's process: who made it.
 _ETH_ALL = 3  # linux/if_ether.h: every packet
 _SETNS_NET = 0x40000000  # sched.h: CLONE_NEWNET
 
@@ -32,6 +37,7 @@ class Room:
         self._holder = subprocess.Popen(
             ["unshare", *flags, "sh", "-c", "mount -t tmpfs none /run && echo in && exec sleep infinity"],
             stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+            env={**os.environ, _MADE_BY: f"{os.getpid()} {_began(os.getpid())}"},
         )  # fmt: skip
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "in\n", "no room could be made"
@@ -64,6 +70,50 @@ class Room:
         """A disk of this size, mounted at ``place``."""
         place.mkdir(parents=True, exist_ok=True)
         self.sh(f"mount -t tmpfs -o size={kilobytes}k,mode=755 none {place}")
+
+
+def sweep() -> int:
+    """End everything in the rooms of makers that are gone; the result is how many processes that were."""
+    ended = 0
+    for holder, maker in _rooms():
+        pid, _, began = maker.partition(" ")
+        if _began(int(pid)) == began:
+            continue
+        inside = _inside(holder)
+        for process in (one for one in _processes() if inside and _inside(one) == inside):
+            with contextlib.suppress(ProcessLookupError), os.fdopen(os.pidfd_open(process)) as end:
+                os.kill(process, signal.SIGKILL)
+                select.select([end], [], [], PATIENCE)  # Readable once it has ended (pidfd_open(2)).
+                ended += 1
+    return ended
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def _rooms() -> Iterator[tuple[int, str]]:
+    """The processes that hold rooms, each with its maker."""
+    for process in _processes():
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{process}/environ").read_bytes().decode("utf-8", "replace").split("\0")
+            maker = next((line.partition("=")[2] for line in lines if line.startswith(f"{_MADE_BY}=")), None)
+            if maker is not None and Path(f"/proc/{process}/comm").read_text() == "sleep\n":
+                yield process, maker
+
+
+def _inside(process: int) -> str | None:
+    """The view of the file system that a process has: a room's is its own."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{process}/ns/mnt")
+    return None
+
+
+def _began(process: int) -> str | None:
+    """When a process began, in the system's ticks (proc_pid_stat(5), field 22); a number that is used again began later."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    return None
 
 
 class Capture:

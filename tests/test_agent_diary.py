@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyturn.client.agent_diary import Diary
-from keyturn.client.agent_turn import Report
+from keyturn.client.agent_turn import Report, Visit
 from keyturn.core.model import DAY
 from keyturn.core.schedule import LEAST, LOOK
 
@@ -157,3 +157,22 @@ def test_the_next_turn_of_several_products_is_the_first() -> None:
     found.turned({"a": FAILED}, 10, minute_of=utc, open_at=always)
     assert set(found.contacts) == {"a"}
     assert found.next == pytest.approx(10 + 4 * 3600)
+
+
+def test_a_fleet_manager_that_is_away_is_asked_again_soon_and_less_and_less_often() -> None:
+    """The first failures come within seconds, the later ones a quarter of an hour apart; an answer begins anew."""
+    diary = Diary(0, lambda: 0.5)
+    assert diary.fleet_due(0)
+    diary.look_at = 10**9  # The daily look is another matter.
+    waits, now = [], 0
+    for _ in range(12):
+        diary.checked_in(now, Visit(0, failed=True))
+        waits.append(diary.next - now)
+        now = diary.next
+    assert waits[:3] == [12, 24, 48] and waits[-1] == 675 and waits == sorted(waits)
+    diary.checked_in(now, Visit(120))
+    assert (diary.fleet_due(now + 119), diary.fleet_due(now + 120)) == (False, True)
+    diary.checked_in(now, Visit(0, failed=True))
+    assert diary.next - now == 12
+    diary.checked_in(now, Visit(None))
+    assert diary.next != now

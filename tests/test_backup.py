@@ -22,8 +22,9 @@ from keyturn.edge import archive, keystore
 from keyturn.edge.archive import Reader
 from keyturn.edge.database import open_database
 from keyturn.edge.voice import Call
+from keyturn.flows import checking
 from keyturn.flows.exchange import Line
-from keyturn.service import backup, backup_cli, restore, signing, verify
+from keyturn.service import backup, restore, signing, verify
 from keyturn.service.home import ServiceHome, migrations
 from keyturn.service.sealing import Sealer
 from keyturn.testing import World
@@ -248,7 +249,7 @@ def test_long_work_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", stream)
         call, time = Call({}), [0.0]
         call.json = as_json
-        tell = backup_cli.shown(call, lambda: time[0])  # noqa: B023 (used in this round only)
+        tell = checking.progress_of(call, lambda: time[0])  # noqa: B023 (used in this round only)
         for time[0] in (0.1, 0.9, 1.0, 1.5, 1.9, 2.4):
             tell("hashing service.db", 30, 60)
         assert stream.getvalue() == "  hashing service.db … 50 %\n" * lines

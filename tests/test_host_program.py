@@ -65,6 +65,8 @@ def test_the_whole_way_of_a_host(tmp_path: Path, organization: Organization) -> 
     assert host("status").code == "not_initialised"
     assert host("init", "sample.ktproduct").ok().json["changed"] is True
     assert host("init", "sample.ktproduct").ok().json["changed"] is False
+    known = host("init", "--if-needed", "sample.ktproduct").ok().json
+    assert known == {"home": str(tmp_path / "h"), "changed": False, "products": []}
     assert host("activate").code == "key_missing"
     assert host("activate", "-", input="AAAAA-AAAAA-AAAAA-AAAAA-AAAAA\n").exit == 4
     assert host("activate", "-", "--dry-run", input=organization.host_key["key"] + "\n").ok().json["sent"] is False
@@ -94,9 +96,9 @@ def test_a_client_believes_before_it_sends(organization: Organization, program: 
         der = tls.fingerprint(files.read(program.home / "tls" / "cert.pem") or b"")
         assert sha256_b64u(seen[0]) == der
         now = organization.world.clock()
-        hosting.verify_endorsement(str(directory["endorsement"]), host, der, now)
+        hosting.verify_endorsement(str(directory["endorsement"]), host.public, der, now)
         with pytest.raises(KeyturnError, match="does not vouch"):
-            hosting.verify_endorsement(str(directory["endorsement"]), host, "x" * 43, now)
+            hosting.verify_endorsement(str(directory["endorsement"]), host.public, "x" * 43, now)
         texts = directory["bundles"][computer.product.name.thumbprint]  # type: ignore[index]
         assert trust.verify_chain(texts, computer.product.name.thumbprint).newest.number == 1
         assert abs(int(str(directory["server_time"])) - now) < 60
@@ -122,6 +124,7 @@ def test_leases_over_tls_and_an_orderly_end(organization: Organization, program:
     assert table[0].startswith("product,number,state") and len(table) == 4
 
 
+@pytest.mark.needs("curl")
 def test_what_is_not_met_is_a_problem_with_figures(organization: Organization, program: Program) -> None:
     """Status, code, Retry-After, and the numbers as members of the problem document (RFC 9457, section 3.2)."""
     with program:
@@ -151,6 +154,7 @@ def test_what_is_no_request_gets_a_problem(program: Program, path: str, body: by
     assert error is not None and error.entry.status in (status, 400)
 
 
+@pytest.mark.needs("curl")
 def test_page_and_figures_show_what_the_ledger_holds(organization: Organization, program: Program) -> None:
     """The page has no script and fetches nothing; the figures have outcomes and the certificate's end."""
 

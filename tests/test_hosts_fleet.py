@@ -69,8 +69,8 @@ def test_lost_and_repeated_replies_never_look_like_copies(tmp_path: Path, seed: 
 
 def test_a_host_that_forgets_lost_replies_sees_false_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The property bites: leases that were not presented yet are not remembered."""
-    own = ledger.own
-    monkeypatch.setattr(ledger, "own", lambda db, product, thumb, _open, now: own(db, product, thumb, frozenset(), now))
+    member = ledger._member
+    monkeypatch.setattr(ledger, "_member", lambda *around: member(*around)._replace(outstanding=frozenset()))
     with pytest.raises(AssertionError, match="false fork"):
         fleet.lost_and_repeated(tmp_path, "pytest", steps=200)
 

@@ -16,7 +16,7 @@ import pytest
 import keyturn
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("base", "service", "host", "demo", "wheel", "dev")
+LOCKS = ("base", "service", "host", "fleet", "demo", "phone", "wheel", "dev")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
@@ -58,7 +58,9 @@ def test_lock_files_hold_what_is_asked_for_and_agree() -> None:
     assert direct() <= set(pins("base"))
     assert direct("service") <= set(pins("service"))
     assert direct("host") <= set(pins("host"))
+    assert direct("fleet") <= set(pins("fleet"))
     assert direct("service", "demo") <= set(pins("demo"))
+    assert direct("phone") <= set(pins("phone"))
     assert {named(line) for line in grouped("wheel")} <= set(pins("wheel"))
     assert direct(*PROJECT["project"]["optional-dependencies"], dev=True) <= set(everything)
     for lock in LOCKS:
@@ -70,7 +72,7 @@ def test_the_oracle_in_node_is_pinned_without_an_address() -> None:
     """package-lock.json has a version and an integrity hash for everything, and says nothing of where it came from."""
     lock = json.loads((ROOT / "tests" / "node" / "package-lock.json").read_text("utf-8"))
     packages = {name: entry for name, entry in lock["packages"].items() if name}
-    assert "node_modules/jose" in packages
+    assert {"node_modules/jose", "node_modules/@noble/curves"} <= set(packages)
     for entry in packages.values():
         assert "resolved" not in entry
         assert entry["integrity"].startswith("sha512-")
@@ -144,7 +146,8 @@ def test_two(): pass
 def trial(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run two tests under this project's conftest.py, one of which needs a program that nobody has."""
     shutil.copy(Path(__file__).with_name("conftest.py"), folder / "conftest.py")
-    shutil.copy(Path(__file__).with_name("worlds.py"), folder / "worlds.py")
+    for name in ("worlds.py", "hosts.py", "programs.py"):
+        shutil.copy(Path(__file__).with_name(name), folder / name)
     (folder / "test_trial.py").write_text(TRIAL, "utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  needs: x\n", "utf-8")
     clean = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("PYTEST")}

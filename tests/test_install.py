@@ -15,8 +15,9 @@ import pytest
 import programs
 from keyturn.core.errors import KeyturnError
 from keyturn.edge import accounts, listen
+from keyturn.flows import installing
+from keyturn.flows.installing import Plan
 from keyturn.service import install
-from keyturn.service.install import Plan
 from keyturn.verbs import run_verbs
 from namespaces import as_account
 
@@ -45,9 +46,10 @@ def run(root: Path, *options: str) -> programs.Result:
 
 
 def plan(**changes: Any) -> Plan:
+    listen = {"--listen": changes.pop("listen", "0.0.0.0:443"), "--probe-listen": changes.pop("probe_listen", "0.0.0.0:80")}
     values = {
-        "root": Path("/"), "user": "keyturn", "home": Path("/var/lib/keyturn-service"), "program": Path("/bin/true"),
-        "listen": "0.0.0.0:443", "probe_listen": "0.0.0.0:80",
+        "server": install.SERVER, "root": Path("/"), "user": "keyturn", "home": Path("/var/lib/keyturn-service"),
+        "program": Path("/bin/true"), "listen": listen,
     }  # fmt: skip
     return Plan(**{**values, **changes})
 
@@ -222,7 +224,7 @@ def test_a_program_that_the_account_could_not_reach_is_refused(tmp_path: Path) -
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     with pytest.raises(KeyturnError, match="could not reach") as error:
-        install.check(plan(program=closed / "keyturn"))
+        installing.check(plan(program=closed / "keyturn"))
     assert "/opt/keyturn" in error.value.remedy
 
 
@@ -232,14 +234,14 @@ def test_ports_and_lines_follow_what_is_listened_on() -> None:
     assert everywhere.ports() == [8443]
     assert "\nAmbientCapabilities=\nCapabilityBoundingSet=\n" in everywhere.unit()
     assert "\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n" in plan().unit()
-    assert install.firewall(everywhere.ports(reachable=True)) == [
+    assert installing.firewall(everywhere.ports(reachable=True)) == [
         "nft add rule inet filter input tcp dport '{ 8443 }' accept",
         "ufw allow 8443/tcp",
         "firewall-cmd --permanent --add-port=8443/tcp && firewall-cmd --reload",
     ]
     assert any("--url https://NAME:8443 --probe-url none" in line for line in install.remaining(everywhere))
     alone = plan(listen="127.0.0.1:8443", probe_listen="[::1]:8080")
-    assert (alone.ports(), install.firewall(alone.ports(reachable=True))) == ([8443, 8080], [])
+    assert (alone.ports(), installing.firewall(alone.ports(reachable=True))) == ([8443, 8080], [])
 
 
 # --- the unit ---------------------------------------------------------------------------------------------------------

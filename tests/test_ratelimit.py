@@ -14,12 +14,13 @@ from keyturn.client import accepting, actions
 from keyturn.core import containers
 from keyturn.core.errors import KeyturnError
 from keyturn.edge.listen import background
+from keyturn.edge.ratelimit import Buckets, Limiter, Rate, Rates, places
+from keyturn.edge.shedding import Admission
 from keyturn.edge.vault import Shelf, Vault
 from keyturn.flows.exchange import Line
 from keyturn.service.app import build
 from keyturn.service.home import RATES, change_setting, read_settings
-from keyturn.service.ratelimit import Buckets, Limiter, Rate, Rates, places
-from keyturn.service.shedding import Admission
+from keyturn.service.shedding import pass_on
 from keyturn.testing import World
 from peers import Authority, Peer, answering, refused
 from solid.asking import Asker
@@ -105,7 +106,7 @@ def test_one_keys_flood_leaves_its_computers_alone(world: World) -> None:
         admission = Admission(limiter, "192.0.2.1", lambda: now[0], 0.0)
         try:
             admission.look(token)
-            admission.pass_on(service, service.prove(token))
+            pass_on(admission, service, service.prove(token))
         except KeyturnError as error:
             return error
         return None
@@ -131,9 +132,8 @@ def test_guesses_cost_more(world: World) -> None:
         served += not wait
         if not wait:
             token = asker.request(key_proof="x").token
-            Admission(limiter, "192.0.2.9", lambda: 0.0, 0.0).pass_on(
-                world.publisher.service, world.publisher.service.prove(token)
-            )
+            service = world.publisher.service
+            pass_on(Admission(limiter, "192.0.2.9", lambda: 0.0, 0.0), service, service.prove(token))
     assert served == 10
 
 

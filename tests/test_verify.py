@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from keyturn.core.model import DAY
+from keyturn.flows.checking import Check
 from keyturn.service import backup, checks, home, verify
-from keyturn.service.checks import Check
 from programs import Publisher, run
 from stocked import Stock, stock
 

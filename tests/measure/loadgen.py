@@ -1,9 +1,10 @@
 """A load of real, signed requests over HTTPS keep-alive: as little work per request as Python can do it with.
 
-    python tests/measure/loadgen.py HOST PORT CA.pem TOKENS ANSWERS [--connections 64]
+    python tests/measure/loadgen.py HOST PORT CA.pem TOKENS ANSWERS [--connections 64] [--path /v1/exchange] [--pinned]
 
 ``TOKENS`` holds a request a line. Every connection is open before ``ready`` is printed; at the first line of its input it
-begins. Each connection sends its next request when it has the whole answer to the last one. Prints one JSON object:
+begins. Each connection sends its next request when it has the whole answer to the last one. ``--pinned``: CA.pem is the server's
+own certificate, whatever name is in it. Prints one JSON object:
 seconds, how many answers of which status, its own processor time, and the latencies; the bodies go to ``ANSWERS``.
 """
 
@@ -63,11 +64,14 @@ def main() -> None:
     parser.add_argument("tokens", type=Path)
     parser.add_argument("answers", type=Path)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--path", default="/v1/exchange")
+    parser.add_argument("--pinned", action="store_true")
     arguments = parser.parse_args()
     context = ssl.create_default_context(cafile=arguments.ca)
+    context.check_hostname = not arguments.pinned
     waiting = collections.deque(
-        b"POST /v1/exchange HTTP/1.1\r\nHost: %s:%d\r\nContent-Type: application/jose\r\nContent-Length: %d\r\n\r\n%s"
-        % (arguments.host.encode(), arguments.port, len(token), token)
+        b"POST %s HTTP/1.1\r\nHost: %s:%d\r\nContent-Type: application/jose\r\nContent-Length: %d\r\n\r\n%s"
+        % (arguments.path.encode(), arguments.host.encode(), arguments.port, len(token), token)
         for token in arguments.tokens.read_bytes().split()
     )
     connections = [Connection(arguments.host, arguments.port, context) for _ in range(arguments.connections)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from programs import PATIENCE, Home, Result, environment, run
-from rooms import Room
+from rooms import Room, sweep
 from show.stage import Stage
 
 DOMAIN = "example.test"
@@ -33,6 +33,7 @@ class Landscape:
     """Machines by name, each with an address in 10.77.0.0/24 and with the DNS server 10.77.0.2; there is no default route."""
 
     def __init__(self, stage: Stage) -> None:
+        sweep()  # What a run that was killed left: its machines would hold on to their programs for ever.
         self.stage, self.folder = stage, stage.place("network")
         self._open = contextlib.ExitStack()
         self.switch = self._room("switch")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from keyturn.client.agent_diary import Diary
 from keyturn.client.agent_turn import Report
-from keyturn.core import containers, hardware, jws, license, schedule
+from keyturn.core import containers, hardware, jws, license, schedule, trust
 from keyturn.core.documents import FACTS, UNAVAILABLE, Certificate, Request
 from keyturn.core.hardware import Tolerance
 from keyturn.core.jws import Kind
@@ -185,6 +185,8 @@ class Crowd:
         self.granted += 1
         token, asked = answer["lease"], one.waiting
         assert asked is not None
+        if answer["bundles"]:  # All of these computers know what one of them was told.
+            self.chain = trust.longer(self.chain.texts, answer["bundles"], self.product.name.thumbprint)
         if self.granted % SAMPLE == 0:
             held = Held(token, asked, {}, SALT, host=answer["host"])
             one.certificate = license.check_certificate(held, self.product, self.chain, one.signer.kid)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keyturn.client import actions
+from keyturn.client.lines import held_lease
 from keyturn.client.loading import Loaded, load
 from keyturn.client.machine import Machine
 from keyturn.client.record import remember
@@ -20,11 +21,11 @@ from keyturn.core.documents import ProductFile
 from keyturn.core.errors import EXIT_FORBIDDEN, EXIT_REFUSED, KeyturnError, Refused
 from keyturn.core.model import DAY, ProductName
 from keyturn.edge import probes
+from keyturn.edge.endorsing import Endorser
 from keyturn.edge.probes import Computer
 from keyturn.edge.vault import Vault
-from keyturn.flows.hosting import HostLine
+from keyturn.flows.hosting import HostLine, insisting
 from keyturn.host import enrolling, figures, home
-from keyturn.host.endorsing import Endorser
 from keyturn.host.home import HostHome, Permit
 from keyturn.host.leasing import LeasingHost
 from keyturn.service import catalog, rotation
@@ -97,7 +98,7 @@ class Host:
         home.note_change(folder)
         self.database = self.home.open_database()
         self.leasing = LeasingHost(self.home, self.database, clock=site.clock, chance=chance)
-        self._endorser = Endorser(self.home)
+        self._endorser = Endorser(self.home.signer, self.home.tls_files[0])
         self.certify()
 
     @property
@@ -160,7 +161,7 @@ class NearLine(HostLine):
             try:
                 host.reached()
                 self._certified(host.directory())
-                outcome = host.ask(document)
+                outcome = insisting(host.ask, document, held_lease(pc.shelf))
             except KeyturnError as error:
                 why.append(f"{error.detail} ({error.code})")
                 continue

@@ -138,7 +138,7 @@ def _host(loaded: Loaded, machine: Machine, call: Call) -> Iterator[Hop]:
     try:
         policy = policy_of(shelf.vault.home, machine)
         policy.demand("host")
-        found = hosts.places(shelf, machine.chance, said.append, None)
+        found = hosts.places(shelf, machine.chance, said.append, None, policy.domains)
     except KeyturnError as error:
         yield _failed("Policy" if error.code.startswith("policy") else "Discovery", error)
         return

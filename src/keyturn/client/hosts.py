@@ -1,4 +1,5 @@
-"""Where a computer looks for its activation host: the name it was given, the last good one, then DNS.
+"""Where a computer looks for its activation host: the name it was given, the last good one, then DNS: in the domains of its
+organization's policy, and in its own.
 
 Keeps: the order of places. Leaves to others: asking DNS (``edge.discovery``), and whether a host may be believed
 (``flows.hosting``).
@@ -29,8 +30,13 @@ def parse(text: str) -> Place:
     return Place(name, int(port))
 
 
-def places(shelf: Shelf, chance: Callable[[int], bytes], say: Callable[[str], None], named: str | None) -> Sequence[Place]:
-    """The hosts to ask, in order; with a name, that one alone. Raises: KeyturnError ``host_not_found``, ``usage``."""
+def places(
+    shelf: Shelf, chance: Callable[[int], bytes], say: Callable[[str], None], named: str | None, domains: Sequence[str] = ()
+) -> Sequence[Place]:
+    """The hosts to ask, in order; with a name, that one alone. ``domains`` are asked before those that this computer searches in.
+
+    Raises: KeyturnError ``host_not_found``, ``usage``.
+    """
     if named is not None:
         return [parse(named)]
     from keyturn.edge import discovery
@@ -39,7 +45,7 @@ def places(shelf: Shelf, chance: Callable[[int], bytes], say: Callable[[str], No
     kept = shelf.host()
     if kept is not None:
         found.append(parse(kept)._replace(origin="remembered"))
-    for answer in discovery.look_up(discovery.search_domains()):
+    for answer in discovery.look_up(list(dict.fromkeys([*domains, *discovery.search_domains()]))):
         if answer.fault is not None:
             say(answer.fault)
         found += order(answer.places, lambda most: int.from_bytes(chance(8), "big") % (most + 1))

@@ -58,9 +58,11 @@ class Talk:
             from keyturn.flows.hosting import HostLine
 
             self._line: Line | HostLine = HostLine(
-                product, loaded.opened.chain, lambda: hosts.places(shelf, machine.chance, say, host), machine.environ,
+                product, loaded.opened.chain,
+                lambda: hosts.places(shelf, machine.chance, say, host, self._policy.domains), machine.environ,
                 now=lambda: machine.now(product), say=say, recorder=keep, policy=self._policy,
                 chosen=lambda place: shelf.keep_host(str(place)), serial=None if loaded.key is None else loaded.key.serial,
+                held=lambda: held_lease(shelf),
             )  # fmt: skip
             return
         if connect is None:
@@ -155,6 +157,12 @@ class Talk:
 
 
 _EVENTS = {"policy_forbids": "policy_forbade", "link_down": "link_waiting", "link_metered": "link_waiting"}
+
+
+def held_lease(shelf: Shelf) -> tuple[str, str] | None:
+    """The lease that is stored, and the certificate of the host that gave it."""
+    held = shelf.held()
+    return None if held is None or held.host is None else (held.certificate, held.host)
 
 
 def asks_a_host(loaded: Loaded) -> bool:

@@ -184,15 +184,15 @@ def verify_lease(token: str, host: HostCertificate) -> Lease:
     return Lease(certificate, c.text_or_none("previous", 64), c.text("host", 64))
 
 
-def verify_endorsement(token: str, host: HostCertificate, tls: str, now: int) -> None:
-    """Check that the host's key vouches for the TLS certificate ``tls`` (digest) now, within a day.
+def verify_endorsement(token: str, public: bytes, tls: str, now: int) -> None:
+    """Check that a server's key (``public``, raw) vouches for the TLS certificate ``tls`` (digest) now, within a day.
 
     Raises: KeyturnError ``signature_invalid``, ``host_untrusted``.
     """
-    claims = jws.verify(token, Kind.ENDORSEMENT, lambda kid: host.public if kid == host.holder else None).claims()
+    claims = jws.verify(token, Kind.ENDORSEMENT, lambda kid: public if kid == jws.thumbprint(public) else None).claims()
     c = Claims(Kind.ENDORSEMENT, claims)
     if c.text("tls", 64) != tls:
-        raise KeyturnError("host_untrusted", "the host certificate's key does not vouch for this TLS certificate")
+        raise KeyturnError("host_untrusted", "the server's own key does not vouch for this TLS certificate")
     if not c.number("iat") - DAY <= now <= c.number("exp") + DAY:
         raise KeyturnError("host_untrusted", "the endorsement of the TLS certificate is not of this time")
 

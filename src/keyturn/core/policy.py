@@ -34,11 +34,12 @@ _DEFAULTS = {
     **dict.fromkeys(CHANNELS, "allow"), "consent": "ask", "metered": "avoid", "dial": "never",
     "cloud_metadata": "never", "extended_grace": "no", "probe": "try",
 }  # fmt: skip
-_LISTS = ("names", "hours", "withhold")
+_LISTS = ("names", "domains", "hours", "withhold")
 NAMES = frozenset({*_CHOICES, "proxy", *_LISTS})  # Everything that a line can be about.
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]|24):([0-5][0-9])")
 _CREDENTIAL = re.compile(r"//[^/@\s]*@")
 _NAME = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
+_DOMAIN = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 class Said(NamedTuple):
@@ -51,9 +52,10 @@ class Said(NamedTuple):
 class Policy(NamedTuple):
     """What holds on this computer. Without a file: every way is allowed, and nothing is withheld.
 
-    ``names`` are the only ``host`` or ``host:port`` that may be contacted (none: those of the product file). ``hours`` are
-    pairs of minutes of the local day, an end before its beginning reaches past midnight (none: always). ``withhold`` are
-    facts of ``privacy.toml``. ``lines`` says which line decided a name, ``ignored`` which lines of a home were too loose.
+    ``names`` are the only ``host`` or ``host:port`` that may be contacted (none: those of the product file). ``domains`` are
+    asked for activation hosts before those that this computer searches in. ``hours`` are pairs of minutes of the local day,
+    an end before its beginning reaches past midnight (none: always). ``withhold`` are facts of ``privacy.toml``. ``lines``
+    says which line decided a name, ``ignored`` which lines of a home were too loose.
     """
 
     online: bool = True
@@ -69,6 +71,7 @@ class Policy(NamedTuple):
     extended_grace: bool = False
     proxy: str | None = None
     names: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
     hours: tuple[tuple[int, int], ...] = ()
     withhold: frozenset[str] = frozenset()
     lines: Mapping[str, str] = {}
@@ -175,6 +178,13 @@ def _names(value: list[str], line: str, _facts: Sequence[str]) -> tuple[str, ...
     return tuple(value)
 
 
+def _domains(value: list[str], line: str, _facts: Sequence[str]) -> tuple[str, ...]:
+    for item in value:
+        if _DOMAIN.fullmatch(item) is None:
+            raise KeyturnError("policy_malformed", f"{line}: {item[:80]!r} is not the name of a domain")
+    return tuple(item.rstrip(".").lower() for item in value)
+
+
 def _hours(value: list[str], line: str, _facts: Sequence[str]) -> tuple[tuple[int, int], ...]:
     found = []
     for item in value:
@@ -195,7 +205,9 @@ def _withhold(value: list[str], line: str, facts: Sequence[str]) -> frozenset[st
     return wanted
 
 
-_READ: Mapping[str, Callable[[list[str], str, Sequence[str]], Any]] = {"names": _names, "hours": _hours, "withhold": _withhold}
+_READ: Mapping[str, Callable[[list[str], str, Sequence[str]], Any]] = {
+    "names": _names, "domains": _domains, "hours": _hours, "withhold": _withhold,
+}  # fmt: skip
 
 
 def _stricter(name: str, now: Any, wanted: Any) -> Any:
@@ -210,7 +222,7 @@ def _stricter(name: str, now: Any, wanted: Any) -> Any:
     if name == "names":
         kept = tuple(item for item in wanted if item in now)
         return kept or None
-    return wanted if wanted == now else None  # Hours and a proxy that the system names are its own.
+    return wanted if wanted == now else None  # Hours, domains and a proxy that the system names are its own.
 
 
 def _line(text: str, name: str) -> str:

@@ -10,11 +10,12 @@ account, and which folder; running a program (``system_program.call``, which has
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +66,19 @@ def owner(path: Path) -> int | None:
         return os.stat(path, follow_symlinks=False).st_uid
     except FileNotFoundError:
         return None
+
+
+@contextlib.contextmanager
+def kept_whose_it_is(folder: Path, *, but: Collection[str] = ()) -> Iterator[None]:
+    """What root writes into ``folder`` during the block is made its owner's at the end: a server that runs as an account of its
+    own must be able to read it. Raises: as :func:`hand_over`.
+    """
+    try:
+        yield
+    finally:
+        whose = owner(folder)
+        if os.geteuid() == 0 and whose:
+            hand_over(folder, whose, folder.stat().st_gid, but=but)
 
 
 def hand_over(folder: Path, uid: int, gid: int, *, but: Collection[str] = ()) -> None:

@@ -36,6 +36,14 @@ def program_home(call: Call, name: str) -> Path:
     return Path(state) / name
 
 
+def address(text: str) -> tuple[str, int]:
+    """``HOST:PORT``, with IPv6 in brackets. Raises: KeyturnError ``usage``."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise KeyturnError("usage", f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
 def refuse(outcome: Refused) -> NoReturn:
     raise outcome.as_error()
 

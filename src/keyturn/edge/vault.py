@@ -196,10 +196,11 @@ class Shelf:
         request, vector, salt = _baseline(value)
         proof = None if value.get("proof") is None else Inclusion.read(value["proof"])
         host = None if value.get("host") is None else str(value["host"])
-        return Held(str(value.get("certificate")), request, vector, salt, proof, host)
+        rebind = None if value.get("rebind") is None else str(value["rebind"])
+        return Held(str(value.get("certificate")), request, vector, salt, proof, host, rebind)
 
     def via(self) -> str | None:
-        """How the stored certificate came: ``online`` or ``file``."""
+        """How the stored certificate came: ``online``, ``host``, ``file`` or ``fleet``."""
         value = files.read_json(self._place("license.json"), MAX_DOCUMENT)
         return None if value is None else str(value.get("via"))
 
@@ -215,6 +216,8 @@ class Shelf:
             value["renew_after"] = renew_after
         if held.host is not None:
             value["host"] = held.host
+        if held.rebind is not None:
+            value["rebind"] = held.rebind
         if held.proof is not None:
             value["proof"] = held.proof.as_json()
         files.write_json(self._place("license.json"), value)
@@ -230,6 +233,17 @@ class Shelf:
     def keep_host(self, place: str) -> None:
         if self.host() != place:
             files.write_json(self._place("host.json"), {"place": place})
+
+    def rebinder(self) -> str | None:
+        """The fleet manager's key (thumbprint) that may rebind what is asked for here."""
+        value = files.read_json(self._place("fleet.json"), 4096)
+        return None if value is None else str(value["rebind"])
+
+    def keep_rebinder(self, key: str | None) -> None:
+        if key is None:
+            files.remove(self._place("fleet.json"))
+        elif self.rebinder() != key:
+            files.write_json(self._place("fleet.json"), {"rebind": key})
 
     def remove_held(self) -> None:
         files.remove(self._place("license.json"))

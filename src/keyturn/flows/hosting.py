@@ -7,6 +7,7 @@ Leaves to others: where names come from (``edge.discovery``), what becomes of an
   TLS certificate of the connection.
 - A host that does not answer, is no host, or is without permission is passed over, and said; the next one is asked.
 - A host whose clock is more than a day from this one is refused, with both times.
+- A host that takes a computer for new is shown the lease that it holds: hosts can be lost, and their ledgers with them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from keyturn.edge.transport import Recorder, Transport
 from keyturn.flows.exchange import ANYTHING, CONTENT_TYPE, Say, outcome_of, proxied
 
 DIRECTORY = "/.well-known/keyturn-host"
+MAX_BODY = 16_384  # Bytes that a host reads (design: commands).
 # What another host may answer otherwise: this one has trouble, or no room, or an older certificate.
 _ELSEWHERE = ("service_unreachable", "service_unready", "answer_unexpected", "product_unknown", "key_unknown", "host_full")
 
@@ -48,15 +50,16 @@ class HostLine:
         policy: Policy = ANYTHING,
         chosen: Callable[[Place], None] = lambda _place: None,
         serial: int | None = None,
+        held: Callable[[], tuple[str, str] | None] = lambda: None,
     ) -> None:
         """``places`` are asked in their order; ``chosen`` hears which one answered. Raises nothing yet.
 
-        ``serial`` is the ``client`` key that it must serve.
+        ``serial`` is the ``client`` key that it must serve; ``held`` gives the lease that is held, with its host's certificate.
         """
         self.product, self._chain, self._places = product, chain, places
         self._say, self._policy, self._recorder, self._now = say, policy, recorder, now
         self._environ = proxied(environ, policy)
-        self._chosen, self._serial = chosen, serial
+        self._chosen, self._serial, self._held = chosen, serial, held
         self._open = contextlib.ExitStack()
         self._at: tuple[Place, Transport] | None = None
         self._left: Iterator[Place] | None = None  # Places that were not asked yet.
@@ -106,12 +109,11 @@ class HostLine:
                     raise before from error
                 return before
             assert self._at is not None
-            place, transport = self._at
+            place = self._at[0]
             self._say(f"Sending to the activation host {place} over TLS")
             outcome: dict[str, Any] | Refused | KeyturnError
             try:
-                reply = transport.post(f"https://{place}/v1/lease", document.encode("ascii"), CONTENT_TYPE)
-                outcome = outcome_of(reply, str(place))
+                outcome = insisting(self._post, document, self._held())
             except KeyturnError as error:
                 outcome = error
             if isinstance(outcome, dict):
@@ -123,6 +125,11 @@ class HostLine:
                 return outcome
             before, self._at = outcome, None
             self._pass_over(place, outcome.as_error() if isinstance(outcome, Refused) else outcome)
+
+    def _post(self, body: str) -> dict[str, Any] | Refused:
+        assert self._at is not None
+        place, transport = self._at
+        return outcome_of(transport.post(f"https://{place}/v1/lease", body.encode("ascii"), CONTENT_TYPE), str(place))
 
     def _pass_over(self, place: Place, error: KeyturnError) -> None:
         self._failed.append(f"{place}: {error.detail} ({error.code})")
@@ -155,7 +162,7 @@ class HostLine:
         # 2.
         host = self._certified(directory)
         # 3.
-        hosting.verify_endorsement(str(directory.get("endorsement")), host, seen[-1], self._now())
+        hosting.verify_endorsement(str(directory.get("endorsement")), host.public, seen[-1], self._now())
         # 4.
         there = directory.get("server_time")
         if type(there) is not int or abs(there - self._now()) > DAY:
@@ -185,3 +192,23 @@ class HostLine:
                 self._beside = {"host": str(token), "bundles": list(texts)}
                 return host
         raise why
+
+
+def insisting(
+    post: Callable[[str], dict[str, Any] | Refused], document: str, held: tuple[str, str] | None
+) -> dict[str, Any] | Refused:
+    """Send a request; if the host waits for more computers, once more with the lease that is ``held`` and its host's certificate.
+
+    They are sent only then: to a host that knows this computer they say nothing new. Raises: as ``post`` at first; a host that
+    does not take them has said its word already.
+    """
+    outcome = post(document)
+    if held is None or not isinstance(outcome, Refused) or outcome.code != "threshold_not_met":
+        return outcome
+    body = "\n".join((document, *held))
+    if len(body) > MAX_BODY or not body.isascii():
+        return outcome
+    try:
+        return post(body)
+    except KeyturnError:
+        return outcome

@@ -16,7 +16,7 @@ from keyturn.edge import files
 from keyturn.edge.terminal import Call, Verb, Verbs, pass_call, refuse, warn_about_argv
 from keyturn.flows.exchange import Line
 from keyturn.host import enrolling
-from keyturn.host.context import machine_of, opened_home
+from keyturn.host.context import changed_home, machine_of, opened_home
 from keyturn.host.home import HostHome, Permit
 
 key_file_option = click.option("--key-file", metavar="F", help="Read the key from this file (KEYTURN_KEY_FILE).")
@@ -33,25 +33,26 @@ def activate(call: Call, key: str | None, key_file: str | None, ca_bundle: str |
 
     KEY is - to read it from stdin; once given it need not be given again. Without internet: `keyturn host export request`.
     """
-    home = opened_home(call)
-    permit = _with_key(call, home, key, key_file)
-    machine = machine_of(call.environ, home.permits)
-    if dry_run:
-        computer = machine.computer()
-        pairs = hardware.pairs(computer.reading.anchors, permit.name)
-        known = {
-            "product": str(permit.name), "product_id": permit.product_id, "service": permit.opened.product.service_url,
-            "known_slots": sorted(computer.reading.anchors), "pairs": len(pairs), "evidence": hardware.evidence(pairs),
-            "installation_guid": home.guid, "sent": False,
-        }  # fmt: skip
-        call.emit(known, "\n".join([*(f"  {name.replace('_', ' '):<18} {_words(value)}" for name, value in known.items()),
-                                    "Nothing was sent."]))  # fmt: skip
-        return
-    with Line(permit.opened.product, call.environ, ca_bundle=ca_bundle, say=call.say) as line:
-        outcome = enrolling.exchange(home, permit, machine, line.send)
-    if isinstance(outcome, Refused):
-        refuse(outcome)
-    _done(call, outcome)
+    with changed_home(call):
+        home = opened_home(call)
+        permit = _with_key(call, home, key, key_file)
+        machine = machine_of(call.environ, home.permits)
+        if dry_run:
+            computer = machine.computer()
+            pairs = hardware.pairs(computer.reading.anchors, permit.name)
+            known = {
+                "product": str(permit.name), "product_id": permit.product_id, "service": permit.opened.product.service_url,
+                "known_slots": sorted(computer.reading.anchors), "pairs": len(pairs), "evidence": hardware.evidence(pairs),
+                "installation_guid": home.guid, "sent": False,
+            }  # fmt: skip
+            call.emit(known, "\n".join([*(f"  {name.replace('_', ' '):<18} {_words(value)}" for name, value in known.items()),
+                                        "Nothing was sent."]))  # fmt: skip
+            return
+        with Line(permit.opened.product, call.environ, ca_bundle=ca_bundle, say=call.say) as line:
+            outcome = enrolling.exchange(home, permit, machine, line.send)
+        if isinstance(outcome, Refused):
+            refuse(outcome)
+        _done(call, outcome)
 
 
 @click.group(cls=Verbs)
@@ -66,9 +67,10 @@ def export() -> None:
 @pass_call
 def export_request(call: Call, output: str, key: str | None, key_file: str | None) -> None:
     """Write the request to a .ktx file, for a host without internet. A certificate that comes by file lasts a year."""
-    home = opened_home(call)
-    permit = _with_key(call, home, key, key_file)
-    token = enrolling.make_request(home, permit, machine_of(call.environ, home.permits))
+    with changed_home(call):
+        home = opened_home(call)
+        permit = _with_key(call, home, key, key_file)
+        token = enrolling.make_request(home, permit, machine_of(call.environ, home.permits))
     files.write_json(Path(output), containers.exchange(permit.opened, [Item(token)]))
     call.emit({"file": output, "requests": 1}, f"Wrote 1 request to {output}.")
     call.next(f"carry it to a connected computer: keyturn relay {output}")
@@ -83,25 +85,26 @@ def import_(call: Call, file: str) -> None:
     if data is None:
         raise KeyturnError("usage", f"the file {file} does not exist")
     value = containers.expect(data, "exchange")
-    home = opened_home(call)
-    name = containers.open_product(value).product.name
-    permit = home.permit(str(name))
-    waiting = (files.read_json(permit.folder / "pending.json") or {}).get("request")
-    items = containers.items_of(value)
-    item = next((item for item in items if item.document == waiting), None)
-    if item is None and _imported(permit, items):
-        call.say("This answer was imported before.")
-        _done(call, permit)
-        return
-    if item is None:
-        raise KeyturnError("document_foreign", f"{file} holds no request of this host")
-    if item.refused is not None:
-        raise Refused(str(item.refused.get("code")), str(item.refused.get("detail"))).as_error()
-    if item.answer is None:
-        raise KeyturnError(
-            "document_foreign", f"{file} is not answered yet", remedy="On a connected computer: `keyturn relay F.ktx`."
-        )
-    _done(call, enrolling.accept(home, permit, item.answer, machine_of(call.environ, home.permits), via="file"))
+    with changed_home(call):
+        home = opened_home(call)
+        name = containers.open_product(value).product.name
+        permit = home.permit(str(name))
+        waiting = (files.read_json(permit.folder / "pending.json") or {}).get("request")
+        items = containers.items_of(value)
+        item = next((item for item in items if item.document == waiting), None)
+        if item is None and _imported(permit, items):
+            call.say("This answer was imported before.")
+            _done(call, permit)
+            return
+        if item is None:
+            raise KeyturnError("document_foreign", f"{file} holds no request of this host")
+        if item.refused is not None:
+            raise Refused(str(item.refused.get("code")), str(item.refused.get("detail"))).as_error()
+        if item.answer is None:
+            raise KeyturnError(
+                "document_foreign", f"{file} is not answered yet", remedy="On a connected computer: `keyturn relay F.ktx`."
+            )
+        _done(call, enrolling.accept(home, permit, item.answer, machine_of(call.environ, home.permits), via="file"))
 
 
 def _with_key(call: Call, home: HostHome, key: str | None, key_file: str | None) -> Permit:

@@ -1,7 +1,7 @@
 """The host over HTTPS: its directory, leases, what other hosts tell, health, figures, the status page.
 
 Keeps: the table of routes with their access, and the rings around them. Leaves to others: what a request gets (``leasing``), the
-page (``page``), limits, problem documents and sockets (``edge.limits``, ``edge.web``, ``edge.listen``).
+page (``page``), limits, problem documents and sockets (``edge.limits``, ``edge.shedding``, ``edge.web``, ``edge.listen``).
 
 Everything that a computer needs is public: the documents prove who speaks. Page and figures are for this computer alone, unless
 the setting ``observers`` says otherwise.
@@ -20,18 +20,20 @@ from starlette.types import ASGIApp
 
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.leasing import Waiting
+from keyturn.edge.endorsing import Endorser
 from keyturn.edge.limits import Limits
 from keyturn.edge.metrics import MEDIA_TYPE, Metrics
+from keyturn.edge.observed import Observed
+from keyturn.edge.ratelimit import Limiter, Rates
 from keyturn.edge.serverlog import Log
+from keyturn.edge.shedding import Shedding, admission
 from keyturn.edge.together import Together
 from keyturn.edge.web import JSON, NOTES, PUBLIC, Route, application, health, json_response
 from keyturn.host import figures, page, sightings
-from keyturn.host.endorsing import Endorser
 from keyturn.host.leasing import LeasingHost
-from keyturn.host.observing import Observed
+from keyturn.host.shedding import DIRECTORY, FREE, LEASE, holds_lease
 
 OBSERVER = "observer"
-DIRECTORY = "/.well-known/keyturn-host"
 # Figures that are looked up when they are asked for, by product: the member of ``figures.product``, and what it means.
 GAUGES: Mapping[str, tuple[str, str]] = {
     "keyturn_host_computers": ("computers", "Computers in the ledger."),
@@ -49,7 +51,7 @@ CERTIFICATE_LEFT = (
 def routes(host: LeasingHost, metrics: Metrics, place: str) -> list[Route]:
     """The authorization table. ``place`` is what this host calls itself: NAME:PORT."""
     together = Together(host.database)
-    endorser = Endorser(host.home)
+    endorser = Endorser(host.home.signer, host.home.tls_files[0])
 
     async def directory(_request: Request) -> Response:
         host.look()
@@ -57,7 +59,10 @@ def routes(host: LeasingHost, metrics: Metrics, place: str) -> list[Route]:
 
     async def lease(request: Request) -> Response | Refused:
         notes = request.scope.get(NOTES, {})
-        proven = host.prove(_token(await request.body()))
+        token, admitted = _token(await request.body()), admission(request)
+        admitted.look(token)
+        proven = host.prove(token)
+        admitted.pass_on(lambda: holds_lease(host, proven))
         outcome = await host.record(proven, together.write)  # Durable from here on.
         if isinstance(outcome, Waiting):
             notes["outcome"] = "waiting"
@@ -84,7 +89,7 @@ def routes(host: LeasingHost, metrics: Metrics, place: str) -> list[Route]:
 
     return [
         Route(DIRECTORY, "GET", directory, PUBLIC),
-        Route("/v1/lease", "POST", lease, PUBLIC),
+        Route(LEASE, "POST", lease, PUBLIC),
         Route("/v1/sightings", "POST", told, PUBLIC, sightings.MAX_BODY, (JSON,)),
         Route("/", "GET", status, OBSERVER),
         Route("/metrics", "GET", gauges, OBSERVER),
@@ -92,8 +97,8 @@ def routes(host: LeasingHost, metrics: Metrics, place: str) -> list[Route]:
     ]
 
 
-def build(host: LeasingHost, log: Log, *, place: str) -> ASGIApp:
-    """The application with its limits, ready to be served."""
+def build(host: LeasingHost, log: Log, *, place: str, rates: Rates | None = None) -> ASGIApp:
+    """The application with its limits, ready to be served. ``rates`` are the settings' unless given."""
     metrics = Metrics()
     table = routes(host, metrics, place)
 
@@ -104,7 +109,9 @@ def build(host: LeasingHost, log: Log, *, place: str) -> ASGIApp:
                 remedy="There: `keyturn host config set observers everyone`.",
             )  # fmt: skip
 
-    limited = Limits(application(table, guards={OBSERVER: observer}), routes=table, log=log)
+    limiter = Limiter(host.home.settings.rates() if rates is None else rates)
+    shedding = Shedding(application(table, guards={OBSERVER: observer}), limiter, exchange=LEASE, free=FREE)
+    limited = Limits(shedding, routes=table, log=log)
     paths = frozenset(route.path for route in table)
     return Observed(limited, routes=paths, log=log, metrics=metrics, chance=host.chance)
 

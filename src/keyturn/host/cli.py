@@ -16,11 +16,10 @@ from keyturn.core import ids
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import rfc3339
 from keyturn.edge import clock
-from keyturn.edge.terminal import Call, Verbs, pass_call
+from keyturn.edge.terminal import Call, Verbs, address, pass_call
+from keyturn.flows import installing
 from keyturn.host import figures, home
-from keyturn.host.context import address, home_path, machine_of, opened, opened_home
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+from keyturn.host.context import changed_home, home_path, machine_of, opened, opened_home
 
 
 @click.group(
@@ -30,6 +29,11 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
         "export": "keyturn.host.activating:export",
         "import": "keyturn.host.activating:import_",
         "publish": "keyturn.host.publish_cli:publish",
+        "install": "keyturn.host.install:install",
+        "doctor": "keyturn.host.doctor:doctor",
+        "backup": "keyturn.host.backup_cli:backup",
+        "restore": "keyturn.host.backup_cli:restore",
+        "verify": "keyturn.host.backup_cli:verify",
     },
 )
 def host() -> None:
@@ -38,22 +42,27 @@ def host() -> None:
 
 @host.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option("--if-needed", is_flag=True, help="Do nothing if it is initialised already.")
 @pass_call
-def init(call: Call, files: tuple[str, ...]) -> None:
+def init(call: Call, files: tuple[str, ...], if_needed: bool) -> None:
     """Make a host, or add products to it: FILE is a publisher's product file. Its own key is made here and stays here."""
     from keyturn.edge import files as disk
 
     path = home_path(call)
+    if if_needed and home.settings_file(path).exists():
+        call.emit({"home": str(path), "changed": False, "products": []}, f"{path} is initialised already.")
+        return
     found = []
     for name in files:
         data = disk.read(name)
         if data is None:
             raise KeyturnError("usage", f"the file {name} does not exist")
         found.append(data)
-    new = home.initialise(path, ids.uuid4(secrets.token_bytes(16)), clock.now())
-    added = [home.add_product(path, data) for data in found]
-    with opened(call):
-        pass  # The ledger, so that the first command finds a whole host.
+    with changed_home(call):
+        new = home.initialise(path, ids.uuid4(secrets.token_bytes(16)), clock.now())
+        added = [home.add_product(path, data) for data in found]
+        with opened(call):
+            pass  # The ledger, so that the first command finds a whole host.
     entries = [
         {"product": str(one.product.name), "name": one.product.title, "changed": changed} for one, changed in added
     ]
@@ -81,7 +90,7 @@ def run(call: Call, listen: str | None, allow_root: bool) -> None:
 
     with opened(call) as running:
         at, port = address(listen or running.home.settings.listen)
-        if os.geteuid() == 0 and not allow_root and at not in LOOPBACK:
+        if os.geteuid() == 0 and not allow_root and at not in installing.LOOPBACK:
             raise KeyturnError("loopback_only", f"listening on {at} as root")
         listening.raise_file_limit()
         log, machine = open_log(clock.now), machine_of(call.environ, running.home.permits)
@@ -147,12 +156,10 @@ def status(call: Call) -> None:
 
 def firewall(at: str, port: int) -> list[str]:
     """The lines that let computers in, for four firewalls; none for a host that only this computer reaches."""
-    if at in LOOPBACK:
+    if at in installing.LOOPBACK:
         return []
     return [
-        f"nft add rule inet filter input tcp dport {port} accept",
-        f"ufw allow {port}/tcp",
-        f"firewall-cmd --permanent --add-port={port}/tcp && firewall-cmd --reload",
+        *installing.firewall([port]),
         f'New-NetFirewallRule -DisplayName "Keyturn host" -Direction Inbound -Protocol TCP -LocalPort {port} -Action Allow',
     ]
 
@@ -259,6 +266,7 @@ def config_show(call: Call, origin: bool) -> None:
 @pass_call
 def config_set(call: Call, name: str, value: str) -> None:
     """Change a setting; a running host takes it at its next start. `keyturn host config show` lists them."""
-    path = opened_home(call).path
-    home.change_setting(path, name, value)
+    opened_home(call)
+    with changed_home(call) as path:
+        home.change_setting(path, name, value)
     call.emit({name: value}, f"{name} = {value}")

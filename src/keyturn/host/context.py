@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName, parse_rfc3339
-from keyturn.edge import clock, probes
+from keyturn.edge import accounts, clock, probes
 from keyturn.edge.probes import Computer
 from keyturn.edge.terminal import Call, program_home
 from keyturn.host.enrolling import Machine
@@ -20,6 +20,14 @@ from keyturn.host.leasing import LeasingHost
 def home_path(call: Call) -> Path:
     """The host's folder."""
     return program_home(call, "keyturn-host")
+
+
+@contextmanager
+def changed_home(call: Call) -> Iterator[Path]:
+    """The home, for a verb that writes files into it: what root writes there is made the home's owner's at the end."""
+    path = home_path(call)
+    with accounts.kept_whose_it_is(path):
+        yield path
 
 
 def opened_home(call: Call) -> HostHome:
@@ -62,14 +70,6 @@ def now_of(environ: Mapping[str, str], products: Iterable[ProductName]) -> Calla
         return lambda: clock.now() + ahead
     fixed = parse_rfc3339(wanted)
     return lambda: fixed
-
-
-def address(text: str) -> tuple[str, int]:
-    """``HOST:PORT``, with IPv6 in brackets. Raises: KeyturnError ``usage``."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:
-        raise KeyturnError("usage", f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
 
 
 def _test_only(environ: Mapping[str, str], name: str, value: str | None, products: Iterable[ProductName]) -> str | None:

@@ -171,9 +171,11 @@ def warning(permit: Permit, now: int) -> str | None:
     days = (host.expires_at - now) // DAY
     if days > WARN_DAYS:
         return None
-    what = f"ends in {days} days" if days >= 0 else "has ended"
+    what = f"ends in {days} days; after that no lease is given"
+    if now > host.expires_at:
+        what = "has ended: no lease is given any more"
     return (
-        f"{permit.opened.product.title}: the host certificate {what}; after that no lease is given (those that were given go on)."
+        f"{permit.opened.product.title}: the host certificate {what} (those that were given go on)."
         " Next: keyturn host activate, or by file: keyturn host export request -o F.ktx"
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from sqlite3 import Connection
 from typing import Any
 
+from keyturn.core import leasing
 from keyturn.core.leasing import SEEN_DAYS
 from keyturn.core.model import DAY, rfc3339
 from keyturn.host import ledger
@@ -16,7 +17,7 @@ from keyturn.host.enrolling import warning
 from keyturn.host.home import Permit
 
 ENDING_DAYS = 30
-STATES = ("licensed", "ended", "waiting")
+STATES = ("licensed", "ended", "elsewhere", "waiting")
 
 
 def product(db: Connection, permit: Permit, now: int) -> dict[str, Any]:
@@ -24,14 +25,15 @@ def product(db: Connection, permit: Permit, now: int) -> dict[str, Any]:
     number = ledger.find(db, str(permit.name))
     host = permit.certificate
     row = db.execute(_SUMS, {"product": number, "now": now, "ending": now + ENDING_DAYS * DAY}).fetchone()
-    counted = ledger.counted(db, number, now)
+    counted = ledger.counted(db, str(permit.name) if host is None else leasing.counts_with(host), now)
     threshold = None if host is None else host.threshold
     return {
         "product": str(permit.name), "threshold": threshold, "counted": counted, "licensed": row["licensed"] or 0,
         "needed": None if threshold is None else max(0, threshold - counted),
         "forks": db.execute("SELECT count(*) FROM fork WHERE product = ?", (number,)).fetchone()[0],
         "name": permit.opened.product.title, "computers": row["computers"], "waiting": row["waiting"] or 0,
-        "ended": row["ended"] or 0, "ending": row["ending"] or 0, "capacity": None if host is None else host.capacity,
+        "elsewhere": row["elsewhere"] or 0, "ended": row["ended"] or 0, "ending": row["ending"] or 0,
+        "capacity": None if host is None else host.capacity,
         "organization": None if host is None else host.organization, "product_id": permit.product_id,
         "expires": None if host is None else rfc3339(host.expires_at), "warning": warning(permit, now),
     }  # fmt: skip
@@ -61,7 +63,7 @@ def computers(db: Connection, permit: Permit, now: int) -> Iterator[dict[str, An
         ends = row["ends_at"]
         yield {
             "product": str(permit.name), "number": row["number"], "activation_id": row["id"],
-            "state": "waiting" if ends is None else "licensed" if ends > now else "ended",
+            "state": _state(row["leased_at"], ends, now),
             "since": rfc3339(row["since"]), "seen_at": rfc3339(row["seen_at"]), "lease_ends": rfc3339(ends),
             "counted": bool(row["counts"]) and row["seen_at"] > now - SEEN_DAYS * DAY,
             "evidence": "strong" if row["pairs"] != "{}" else "weak", "installations": (row["guids"] or "").split(),
@@ -94,8 +96,15 @@ def others(db: Connection) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _state(leased_at: int | None, ends_at: int | None, now: int) -> str:
+    if ends_at is None:
+        return "waiting" if leased_at is None else "elsewhere"  # Another host told that it has had a lease.
+    return "licensed" if ends_at > now else "ended"
+
+
 _SUMS = (
-    "SELECT count(*) AS computers, sum(ends_at > :now) AS licensed, sum(ends_at IS NULL) AS waiting,"
+    "SELECT count(*) AS computers, sum(ends_at > :now) AS licensed, sum(ends_at IS NULL AND leased_at IS NULL) AS waiting,"
+    " sum(ends_at IS NULL AND leased_at IS NOT NULL) AS elsewhere,"
     " sum(ends_at <= :now) AS ended, sum(ends_at > :now AND ends_at <= :ending) AS ending FROM computer WHERE product = :product"
 )
 _ENDING = (

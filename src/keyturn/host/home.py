@@ -25,14 +25,18 @@ from keyturn.core.model import DAY, ProductName
 from keyturn.edge import files, keystore, sodium, tls
 from keyturn.edge.database import Database, open_database
 from keyturn.edge.keystore import Signer
+from keyturn.edge.ratelimit import Rate, Rates
 
 PROGRAM = "host"
+DATABASE = "host.db"
 NOTHING_HERE = "Run `keyturn host init FILE.ktproduct` first."
 OBSERVERS = ("loopback", "everyone")
 KEPT_CERTIFICATES = 4  # A lease is sent again beside the certificate it was issued under.
 _DEFAULTS: Mapping[str, str] = {
     "name": "", "listen": "127.0.0.1:8444", "domains": "", "renew_after": str(7 * DAY), "retry_after": "7200",
     "observers": "loopback", "hosts": "", "priority": "0", "weight": "0", "update_server": "", "update_key_file": "",
+    # Requests, PER_SECOND/BURST or off. Generous: a site of ten thousand may switch on behind one address.
+    "rate_address": "200/20000", "rate_prefix": "400/40000",
 }  # fmt: skip
 SETTINGS = tuple(_DEFAULTS)
 _SECONDS = ("renew_after", "retry_after")
@@ -52,6 +56,12 @@ class Settings(NamedTuple):
     weight: int
     update_server: str | None
     update_key_file: str | None
+    rate_address: str
+    rate_prefix: str
+
+    def rates(self) -> Rates:
+        """The limits on requests. Raises: KeyturnError ``usage`` for a setting that is no rate."""
+        return Rates(Rate.parse(self.rate_address), Rate.parse(self.rate_prefix))
 
 
 class Permit(NamedTuple):
@@ -125,7 +135,7 @@ class HostHome:
     def open_database(self) -> Database:
         from keyturn.host import ledger
 
-        return open_database(self.path / "host.db", migrations=ledger.migrations())
+        return open_database(self.path / DATABASE, migrations=ledger.migrations())
 
     def _permits(self) -> dict[ProductName, Permit]:
         found = [read_permit(folder, self.signer) for folder in _folders(self.path)]
@@ -287,11 +297,13 @@ def _settings(values: Mapping[str, str]) -> Settings:
         numbers[name] = int(values[name])
     if values["observers"] not in OBSERVERS:
         raise KeyturnError("usage", f"observers is one of {', '.join(OBSERVERS)}")
-    return Settings(
+    settings = Settings(
         values["name"] or socket.getfqdn(), values["listen"], _words(values["domains"]), numbers["renew_after"],
         numbers["retry_after"], values["observers"], _words(values["hosts"]), numbers["priority"], numbers["weight"],
-        values["update_server"] or None, values["update_key_file"] or None,
+        values["update_server"] or None, values["update_key_file"] or None, values["rate_address"], values["rate_prefix"],
     )  # fmt: skip
+    settings.rates()
+    return settings
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ article { margin: 1rem 0; padding: 1rem; border: 1px solid var(--line); border-r
 .good { color: var(--good); } .wait { color: var(--wait); } .bad { color: var(--bad); }
 .big { font-size: 1.35rem; font-weight: 600; margin: .5rem 0 .2rem; }
 meter { width: 100%; height: 1rem; }
+time { white-space: nowrap; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); gap: .6rem; margin: .9rem 0 0; }
 dl div { background: var(--box); border-radius: .4rem; padding: .5rem .7rem; }
 dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.15rem; font-weight: 600; }
@@ -52,34 +53,42 @@ POLICY = (
 _REASONS = {"copied_store": "copied image or restored snapshot", "other_hardware": "another computer's hardware"}
 
 
+class Html(str):
+    """Markup of ours, in which every text is escaped already."""
+
+    __slots__ = ()
+
+
 def page(
     place: str, now: int, products: Sequence[Mapping[str, Any]], ending: Sequence[Mapping[str, Any]],
     copies: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]],
 ) -> str:  # fmt: skip
     """The whole page of ``figures``."""
     names = {item["product"]: item["name"] for item in products}
+    one = int(len(products) == 1)  # Of one product alone nobody needs to be told which.
     parts = [
         f"<h1>Activation host {_text(place)}</h1>",
-        f"<p class=soft>As of {_text(rfc3339(now))} · shown anew every minute · read only</p>",
-        *(map(_product, products) if products else ["<p>No product is added here: <code>keyturn host init FILE</code></p>"]),
+        f"<p class=soft>As of {_moment(rfc3339(now))} · shown anew every minute · read only</p>",
+        *(_product(item, now) for item in products),
+        *([] if products else ["<p>No product is added here: <code>keyturn host init FILE</code></p>"]),
         "<h2>Leases that end within 30 days</h2>",
         _table(
-            ("Product", "Computer", "Days left", "Lease ends", "Last seen"),
+            ("Product", "Computer", "Days left", "Lease ends", "Last seen")[one:],
             [
-                (names[c["product"]], f"no. {c['number']}", c["days_left"], _day(c["lease_ends"]), _day(c["seen_at"]))
+                (names[c["product"]], f"no. {c['number']}", c["days_left"], _day(c["lease_ends"]), _day(c["seen_at"]))[one:]
                 for c in ending
             ],
             "None: every computer with a lease has more than 30 days.",
         ),
         "<h2>Copies that were found</h2>",
         _table(
-            ("Product", "Original", "Copy", "Why", "Found", "Resolved"),
+            ("Product", "Original", "Copy", "Why", "Found", "Resolved")[one:],
             [
                 (
                     names[f["product"]], f"no. {f['computer']}" if f["computer"] else "forgotten",
                     f"no. {f['copy']}" if f["copy"] else f["installation_guid"], _REASONS.get(f["reason"], f["reason"]),
                     _day(f["since"]), "yes" if f["resolved"] else "not yet: it takes its own identity when it asks next",
-                )
+                )[one:]
                 for f in copies
             ],
             "None: every installation that asked is the only one of its kind.",
@@ -98,9 +107,12 @@ def page(
     )
 
 
-def _product(item: Mapping[str, Any]) -> str:
+def _product(item: Mapping[str, Any], now: int) -> str:
     threshold, counted = item["threshold"], item["counted"]
-    if threshold is None:
+    over = item["expires"] is not None and item["expires"] < rfc3339(now)
+    if over:
+        head = "<p class='big bad'>The host certificate has ended</p>"
+    elif threshold is None:
         head = "<p class='big bad'>Not activated</p>"
     elif item["needed"]:
         more = "1 more computer is" if item["needed"] == 1 else f"{item['needed']} more computers are"
@@ -123,7 +135,7 @@ def _product(item: Mapping[str, Any]) -> str:
             f"host certificate until {_day(item['expires'])}" if item["expires"] else "no host certificate",
         ]
     )
-    if item["needed"] and item["licensed"]:
+    if item["needed"] and item["licensed"] and not over:
         head += "<p>New computers wait for them. Whoever holds a lease is renewed all the same.</p>"
     warned = f"<p class=bad>{_text(item['warning'])}</p>" if item["warning"] else ""
     counts = (
@@ -149,13 +161,17 @@ def _cells(heads: Sequence[str], row: Sequence[object]) -> str:
     return "".join(f"<td data-of='{_text(head)}'>{_text(cell)}</td>" for head, cell in zip(heads, row, strict=True))
 
 
-def _day(moment: object) -> str:
-    return str(moment)[:10]
+def _day(moment: object) -> Html:
+    return _time(str(moment)[:10])
 
 
-def _moment(moment: object) -> str:
-    return str(moment).replace("T", " ").replace("Z", " UTC")
+def _moment(moment: object) -> Html:
+    return _time(str(moment).replace("T", " ").replace("Z", " UTC"))
+
+
+def _time(text: str) -> Html:
+    return Html(f"<time>{html.escape(text)}</time>")
 
 
 def _text(value: object) -> str:
-    return html.escape(str(value))
+    return value if isinstance(value, Html) else html.escape(str(value))

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from keyturn.core import hosting, srv, trust
+from keyturn.core import hosting, leasing, srv, trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.hosting import HostCertificate
 from keyturn.core.model import b64u
@@ -67,7 +67,7 @@ def tell(
         # 1.
         other = _certified(directory, permit, now)
         # 2.
-        hosting.verify_endorsement(str(directory.get("endorsement")), other, seen[-1], now)
+        hosting.verify_endorsement(str(directory.get("endorsement")), other.public, seen[-1], now)
         # 3.
         for body in sightings.documents(home, permit, str(own), found, now):
             problem = transport.post(f"https://{place}/v1/sightings", body, JSON).problem()
@@ -86,6 +86,6 @@ def _certified(directory: Mapping[str, object], permit: Permit, now: int) -> Hos
             other = hosting.read_host(str(token), permit.name, chain)
         except KeyturnError:
             continue  # Another product's, or one that does not verify: as if it were not there.
-        if sightings.same_organization(other, permit.certificate) and now <= other.expires_at:
+        if leasing.same_organization(other, permit.certificate) and now <= other.expires_at:
             return other
     raise KeyturnError("host_untrusted", "it has no certificate for this product and organization")

@@ -14,7 +14,7 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.srv import PORT, Place
 from keyturn.edge import discovery, files
 from keyturn.edge.discovery import Update
-from keyturn.host.context import address
+from keyturn.edge.terminal import address
 from keyturn.host.home import Settings
 
 _KEY = re.compile(r'key\s+"?([\w.-]+)"?\s*\{(.*?)\}', re.DOTALL)  # As BIND's tsig-keygen writes it.

@@ -4,6 +4,7 @@ Keeps: the signed document, who is believed, and what is noted of it. Leaves to 
 
 - A host is believed about computers if the publisher certified it for the same product and the same organization, and no longer.
 - It tells installation keys (hashes), hardware pairs and times: what leases are made of, and nothing more.
+- A computer that was leased is told of for as long as its lease may run: where it was heard of, it is renewed and not new.
 - Told is what a host saw itself; what it was told, it does not pass on. So no sighting goes in a circle.
 """
 
@@ -14,11 +15,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
-from keyturn.core import hardware, hosting, ids, jws, trust
+from keyturn.core import hardware, hosting, ids, jws, leasing, trust
 from keyturn.core.documents import VERSION, Claims
 from keyturn.core.errors import KeyturnError
 from keyturn.core.hardware import Seat
-from keyturn.core.hosting import HostCertificate
 from keyturn.core.jws import Kind
 from keyturn.core.leasing import SEEN_DAYS
 from keyturn.core.model import DAY, ProductName
@@ -31,13 +31,14 @@ MAX_BODY = 256 * 1024  # Bytes: the document, and the trust bundles beside it.
 
 
 class Sighting(NamedTuple):
-    """One computer that a host saw: its name there, its installation's key, its hardware, and when."""
+    """One computer that a host saw: its name there, its installation's key, its hardware, when, and since when it had leases."""
 
     computer: str
     thumbprint: str
     guid: str
     pairs: dict[str, str]
     seen_at: int
+    leased_at: int | None = None  # No lease yet; or the host is older than this member.
 
     @classmethod
     def read(cls, value: object, now: int) -> Sighting:
@@ -49,16 +50,27 @@ class Sighting(NamedTuple):
         pairs = c.texts("pairs", 10)
         if not hardware.well_formed(told):
             raise KeyturnError("document_malformed", "a sighting's pairs are not understood")
+        leased_at = c.number_or_none("leased_at")
         return cls(
-            c.text("computer", 64), c.text("thumbprint", 64), c.text("guid", 40), pairs, min(c.number("seen_at"), now)
-        )
+            c.text("computer", 64), c.text("thumbprint", 64), c.text("guid", 40), pairs, min(c.number("seen_at"), now),
+            None if leased_at is None else min(leased_at, now),
+        )  # fmt: skip
 
 
 def seen(db: Connection, permit: Permit, since: int, now: int) -> list[Sighting]:
-    """What this host saw itself since then, each computer by its newest installation; not further back than what counts."""
-    rows = db.execute(_SEEN, (ledger.find(db, str(permit.name)), max(since, now - SEEN_DAYS * DAY)))
+    """What this host saw itself since then, each computer by its newest installation.
+
+    Not further back than what counts; of computers that were leased, than a lease lasts.
+    """
+    lasts = SEEN_DAYS if permit.certificate is None else permit.certificate.lease_days
+    values = {
+        "product": ledger.find(db, str(permit.name)),
+        "since": max(since, now - lasts * DAY),
+        "counted": now - SEEN_DAYS * DAY,
+    }
     return [
-        Sighting(row["id"], row["thumbprint"], row["guid"], json.loads(row["pairs"]), row["seen_at"]) for row in rows
+        Sighting(row["id"], row["thumbprint"], row["guid"], json.loads(row["pairs"]), row["seen_at"], row["leased_at"])
+        for row in db.execute(_SEEN, values)
     ]
 
 
@@ -105,7 +117,7 @@ async def take(host: LeasingHost, body: str, write: Callable[..., Awaitable[int]
         raise KeyturnError("product_unknown", "this host does not lease that product")
     chain = trust.longer(permit.opened.chain.texts, bundles, permit.name.thumbprint)
     other = hosting.read_host(c.text("host", 60_000), permit.name, chain)
-    if other.public != verified.key or not same_organization(other, permit.certificate):
+    if other.public != verified.key or not leasing.same_organization(other, permit.certificate):
         raise KeyturnError("host_untrusted", "sightings are taken from hosts of the same organization only")
     # 3.
     if not other.issued_at - DAY <= now <= other.expires_at or abs(c.number("iat") - now) > DAY:
@@ -116,21 +128,15 @@ async def take(host: LeasingHost, body: str, write: Callable[..., Awaitable[int]
         raise KeyturnError("document_malformed", f"at most {AT_ONCE} sightings are told at once")
     found = [Sighting.read(one, now) for one in raw]
     place, total, name = c.text("place", 300), c.number("computers"), str(permit.name)
+    counts_with = leasing.counts_with(permit.certificate)
 
     def write_down(db: Connection) -> int:
-        product = ledger.product(db, name)
+        product = ledger.product(db, name, counts_with)
         db.execute(_OTHER, (product, verified.kid, place, now, total))
         return sum(_note(db, product, one, verified.kid, now, host.chance) for one in found)
 
     new = 0 if verified.kid == host.home.signer.kid else await write(write_down)
     return {"v": 1, "new": new, "server_time": now}
-
-
-def same_organization(one: HostCertificate, other: HostCertificate) -> bool:
-    """Whether two hosts belong together: one ``host`` key, or one organization of the same publisher."""
-    return one.product == other.product and (
-        one.serial == other.serial or (one.organization is not None and one.organization == other.organization)
-    )
 
 
 def _note(db: Connection, product: int, one: Sighting, by: str, now: int, chance: Callable[[int], bytes]) -> int:
@@ -145,22 +151,19 @@ def _note(db: Connection, product: int, one: Sighting, by: str, now: int, chance
         found = hardware.find_seat(one.pairs, [Seat(member.computer, member.pairs, member.since) for member in members])
         computer, add = found.seat, found.add
     if computer is not None:
-        db.execute(
-            "UPDATE computer SET seen_at = max(seen_at, ?) WHERE product = ? AND id = ?",
-            (one.seen_at, product, computer),
-        )
+        ledger.told_again(db, product, computer, one.seen_at, one.leased_at)
         return 0
-    computer = ids.uuid7(now, chance(12))
-    ledger.insert(db, product, computer, add, one.seen_at, counts=True, told_by=by)
-    ledger.add_pairs(db, product, hardware.SCHEME, computer, add, new=True)
-    ledger.keep_installation(db, product, one.thumbprint, one.guid, computer, 0)
+    ledger.tell_of(
+        db, product, ids.uuid7(now, chance(12)), add, hardware.SCHEME, seen_at=one.seen_at, leased_at=one.leased_at,
+        told_by=by, thumbprint=one.thumbprint, guid=one.guid,
+    )  # fmt: skip
     return 1
 
 
 _SEEN = (  # Beside max(), SQLite gives the other columns of the row that has the maximum.
-    "SELECT c.id, c.pairs, c.seen_at, i.thumbprint, i.guid, max(i.asked) FROM computer c JOIN installation i"
-    " ON i.product = c.product AND i.computer = c.id WHERE c.product = ? AND c.counts = 1 AND c.seen_at > ? AND c.told_by IS NULL"
-    " GROUP BY c.id ORDER BY c.seen_at"
+    "SELECT c.id, c.pairs, c.seen_at, c.leased_at, i.thumbprint, i.guid, max(i.asked) FROM computer c JOIN installation i"
+    " ON i.product = c.product AND i.computer = c.id WHERE c.product = :product AND c.counts = 1 AND c.seen_at > :since"
+    " AND (c.seen_at > :counted OR c.leased_at IS NOT NULL) AND c.told_by IS NULL GROUP BY c.id ORDER BY c.seen_at"
 )
 _OTHER = (
     "INSERT INTO other (product, host, place, told_at, computers) VALUES (?, ?, ?, ?, ?)"

@@ -318,6 +318,13 @@ class ActivationService:
         key, signer = self.home.signer(trust.role_for(name.test), now)
         return signer.sign(Listing(key.kid, jws.dumps(content.claims()))).token
 
+    def opened_key(self, product: ProductName, serial: int) -> tuple[Terms | None, int | None, bytes]:
+        """A product's terms and a key's K. Without the product no terms, without the key no serial, and nobody's K
+        in the same time.
+        """
+        terms, found, sealed = self._look_up(product, serial)
+        return terms, found, self.sealer.open(sealed, found or 0)
+
     def _look_up(self, product: ProductName, serial: int) -> tuple[Terms | None, int | None, bytes]:
         terms, found, sealed = seats.look_up(self.database, str(product), serial, self._nobody)
         return None if terms is None else _terms(terms), found, sealed

@@ -20,16 +20,17 @@ from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.model import DAY, Channel, product_id
 from keyturn.edge.limits import Limits
 from keyturn.edge.metrics import MEDIA_TYPE, Metrics
+from keyturn.edge.ratelimit import Limiter, Rates
 from keyturn.edge.serverlog import Log
+from keyturn.edge.shedding import Shedding, admission
 from keyturn.edge.together import Together
 from keyturn.edge.web import JSON, NOTES, PUBLIC, Route, application, health, json_response
-from keyturn.service import admin, alarms, docpage, openapi, rotation
+from keyturn.service import admin, alarms, batching, docpage, inquiring, openapi, rotation
 from keyturn.service.activation import ActivationService, Proven, Returned
 from keyturn.service.admin import Gatekeeper
 from keyturn.service.observing import Observed
-from keyturn.service.ratelimit import Limiter, Rates
 from keyturn.service.seats import Intent
-from keyturn.service.shedding import Shedding, admission
+from keyturn.service.shedding import EXCHANGE, pass_on
 
 __all__ = ["Log", "build", "routes"]
 
@@ -51,7 +52,7 @@ def routes(
         admitted = admission(request)
         admitted.look(token)
         proven = service.prove(token)
-        admitted.pass_on(service, proven)
+        pass_on(admitted, service, proven)
         if isinstance(proven, Refused):
             return proven
         notes = request.scope.get(NOTES, {})
@@ -63,11 +64,14 @@ def routes(
             notes["outcome"] = "refused"
             return outcome
         notes["outcome"] = "released" if isinstance(outcome, int) else outcome.how
-        return json_response(await _answer(service, proven, outcome, together))
+        return json_response(await answer(proven, outcome))
+
+    async def answer(proven: Proven | Returned, outcome: Intent | int) -> Mapping[str, object]:
+        return await _answer(service, proven, outcome, together)
 
     async def ask(request: Request) -> Response | Refused:
         token = _token(await request.body())
-        admission(request).pass_on(service, service.prove(token))
+        pass_on(admission(request), service, service.prove(token))
         answer = service.ask(token)
         return answer if isinstance(answer, Refused) else json_response(answer)
 
@@ -79,7 +83,9 @@ def routes(
 
     return [
         Route("/.well-known/keyturn", "GET", directory, PUBLIC),
-        Route("/v1/exchange", "POST", exchange, PUBLIC),
+        Route(EXCHANGE, "POST", exchange, PUBLIC),
+        batching.route(service, together.write, answer),
+        inquiring.route(service),
         Route("/v1/ask", "POST", ask, PUBLIC),
         Route("/v1/products/{slug}/revocations", "GET", revocations, PUBLIC),
         *_description(service),
@@ -100,7 +106,9 @@ def build(
     service.home.watchers.append(metrics.signature)
     table = routes(service, gate, metrics, certificate)
     limiter = Limiter(service.home.settings.rates() if rates is None else rates)
-    limited = Limits(Shedding(application(table, guards=gate.guards), limiter), routes=table, log=log)
+    limited = Limits(
+        Shedding(application(table, guards=gate.guards), limiter, exchange=EXCHANGE), routes=table, log=log
+    )
     return Observed(limited, service, routes=table, log=log, metrics=metrics)
 
 

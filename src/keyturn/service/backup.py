@@ -29,9 +29,9 @@ from keyturn.edge import archive, files, signer_files
 from keyturn.edge.archive import Progress, Reader, faults, nowhere
 from keyturn.edge.database import open_database
 from keyturn.edge.snapshot import open_as_it_is, snapshot
+from keyturn.flows.checking import Check, insist, integrity
 from keyturn.service import checks, signing
 from keyturn.service import home as homes
-from keyturn.service.checks import Check
 from keyturn.service.home import ServiceHome
 
 VERSION = 1
@@ -84,7 +84,7 @@ def back_up(home: ServiceHome, to: Path, *, now: int, progress: Progress = nowhe
         with open_database(copy, migrations=homes.migrations()[:schema], readonly=True) as database:
             # 2.
             progress("looking whether it is whole", 0, 0)
-            checks.insist(Check("integrity", *database.read(checks.integrity)))
+            insist(Check("integrity", *database.read(integrity)))
             # 3.
             counts = database.read(checks.counts)
         manifest = {**_manifest(BACKUP, home, now), "schema": schema, "counts": counts}

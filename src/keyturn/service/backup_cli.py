@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import rfc3339
 from keyturn.edge import clock
-from keyturn.edge.archive import Progress, faults
+from keyturn.edge.archive import faults
 from keyturn.edge.terminal import Call, pass_call
-from keyturn.edge.voice import reference
+from keyturn.flows.checking import progress_of, report
 from keyturn.service import backup as backups
 from keyturn.service import restore as restoring
 from keyturn.service import verify as verifying
-from keyturn.service.checks import Check
 from keyturn.service.context import ServiceVerb, changed_home, home_path
 from keyturn.service.home import ServiceHome
 
@@ -29,20 +24,6 @@ _BESIDE = {
     " keep that file apart from backups. Without the pepper no product key in a backup can ever be proven.",
     "root": "the root folder: keep it offline, in two places. Without it no issuing keys can be brought.",
 }  # fmt: skip
-
-
-def shown(call: Call, ticks: Callable[[], float] = time.monotonic) -> Progress:
-    """Tell a person on a terminal, at most once a second, how far long work is. ``ticks``: seconds that only go forward."""
-    told = ticks()
-
-    def tell(what: str, done: int, total: int) -> None:
-        nonlocal told
-        if call.json or not sys.stderr.isatty() or ticks() < told + 1:
-            return
-        told = ticks()
-        call.say(f"  {what} … {100 * done // total} %" if total else f"  {what} …")
-
-    return tell
 
 
 @click.command(cls=ServiceVerb)
@@ -59,7 +40,7 @@ def backup(call: Call, output: str, secrets_to: str | None) -> None:
     if there:
         call.confirm(f"{' and '.join(there)} will be replaced.")
     now = clock.now()
-    made = backups.back_up(home, to, now=now, progress=shown(call))
+    made = backups.back_up(home, to, now=now, progress=progress_of(call))
     kept = None if apart is None else backups.write_secrets(home, apart, now=now)
     outside = {name: text for name, text in _BESIDE.items() if name == "root" or kept is None}
     found = {
@@ -92,13 +73,13 @@ def restore(call: Call, file: str | None, secrets: str | None, thumbprint: str |
         if secrets is None:
             raise KeyturnError("usage", "name the backup, or with --secrets the secrets, or both")
         with changed_home(call):
-            put = restoring.put_secrets(Path(secrets), path, call.environ, shown(call))
+            put = restoring.put_secrets(Path(secrets), path, call.environ, progress_of(call))
         call.emit({"home": str(path), "put": put}, f"Put {len(put)} secret file(s) into {path}.")
         call.next("keyturn service verify")
         return
     done = restoring.restore(
         Path(file), path, secrets=None if secrets is None else Path(secrets), thumbprint=thumbprint, now=clock.now(),
-        progress=shown(call),
+        progress=progress_of(call),
     )  # fmt: skip
     as_of = rfc3339(done.made_at)
     lost = {
@@ -149,28 +130,9 @@ def verify(call: Call, file: str | None, secrets: str | None) -> int:
     if file is None:
         if secrets is not None:
             raise KeyturnError("usage", "--secrets goes with a backup; the home has its own")
-        found = verifying.verify_home(home_path(call), call.environ, clock.now(), shown(call))
+        found = verifying.verify_home(home_path(call), call.environ, clock.now(), progress_of(call))
     else:
         with faults(Path(file)), tempfile.TemporaryDirectory(prefix="keyturn-verify-") as folder:
             given = None if secrets is None else Path(secrets)
-            found = verifying.verify_backup(Path(file), given, Path(folder), shown(call))
-    failed = [check.name for check in found if check.ok is False]
-    error = (
-        KeyturnError("check_failed", f"{len(failed)} of {len(found)} checks: {', '.join(failed)}") if failed else None
-    )
-    data: dict[str, Any] = {"checks": [check._asdict() for check in found], "ok": not failed}
-    if error is not None:
-        error.reference = reference()
-        data["error"] = error.as_json()
-    call.emit(data, "\n".join(_line(check) for check in found))
-    if error is None:
-        return 0
-    if not call.json:
-        raise error
-    return error.exit
-
-
-def _line(check: Check) -> str:
-    word = {True: "ok", False: "FAIL", None: "-"}[check.ok]
-    line = f"  {word:<5} {check.name.replace('_', ' '):<13} {check.figure}"
-    return line if check.remedy is None else f"{line}\n        {check.remedy}"
+            found = verifying.verify_backup(Path(file), given, Path(folder), progress_of(call))
+    return report(call, found)

@@ -1,17 +1,12 @@
 """What must be right in a service's data, looked at one by one: at a home that is in use, or at a backup.
 
-Keeps: the checks, each with a name, a figure and a remedy. Leaves to others: where the parts lie (``verify``), what stops a
-restore (``restore``), how findings are shown (``backup_cli``).
-
-- Nothing is changed, and nobody waits: every look at the database is a snapshot of its own.
-- A check that finds nothing to look at (a backup without its secrets) is neither good nor bad: ``ok`` is None.
-- A part that is missing or broken is the finding of the check that needs it, and stops no other check.
+Keeps: the checks of a service. Leaves to others: what a check is, and what every program looks at (``flows.checking``), where the
+parts lie (``verify``), what stops a restore (``restore``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 
@@ -23,27 +18,15 @@ from keyturn.core.trust import Chain
 from keyturn.edge import tls
 from keyturn.edge.archive import Progress, nowhere
 from keyturn.edge.database import Database
-from keyturn.edge.snapshot import shape, shape_of
+from keyturn.flows.checking import OLDER, SHOWN, Check, integrity, look, references, schema
 from keyturn.service.home import migrations
 from keyturn.service.sealing import Sealer
 
 PATIENCE = 60  # Seconds after which a decision that is not signed is a fault.
 WARNING = 30 * DAY  # Before the end of the issuing keys.
 _EVERY = 500  # Rows between two reports of progress.
-_SHOWN = 3  # Rows named in a figure.
-
-_OLDER = "Restore the newest backup that verifies."
 
 Peppers = Callable[[int], bytes | None]  # The pepper of a version, if it is there.
-
-
-class Check(NamedTuple):
-    """What was found. ``remedy`` beside ``ok`` is advice."""
-
-    name: str
-    ok: bool | None
-    figure: str
-    remedy: str | None = None
 
 
 class Parts(NamedTuple):
@@ -92,7 +75,7 @@ def examine(parts: Parts, now: int, progress: Progress = nowhere) -> list[Check]
     with database:
         looks: dict[str, Callable[[Connection], tuple[Any, ...]]] = {
             "integrity": integrity,
-            "schema": schema,
+            "schema": lambda db: schema(db, migrations()),
             "references": references,
             "figures": lambda db: figures(db, parts.counts),
             "products": lambda db: products(db, chain),
@@ -106,20 +89,6 @@ def examine(parts: Parts, now: int, progress: Progress = nowhere) -> list[Check]
             progress(f"looking at {name.replace('_', ' ')}", 0, 0)
             found.append(look(name, lambda ask=ask: database.read(ask)))  # type: ignore[misc]
     return found
-
-
-def look(name: str, check: Callable[[], tuple[Any, ...]]) -> Check:
-    """The finding of ``check``, which gives (ok, figure[, remedy]), or raises KeyturnError for what is not good."""
-    try:
-        return Check(name, *check())
-    except KeyturnError as error:
-        return Check(name, False, error.detail, error.remedy)
-
-
-def insist(check: Check) -> None:
-    """Raises: KeyturnError ``store_damaged`` unless ``check`` is good."""
-    if check.ok is False:
-        raise KeyturnError("store_damaged", f"{check.name.replace('_', ' ')}: {check.figure}", remedy=check.remedy)
 
 
 def trusted(chain: Chain, publisher: str) -> tuple[Any, ...]:
@@ -157,33 +126,6 @@ def pair(certificate: bytes, key: bytes, now: int) -> tuple[Any, ...]:
     return until > now, told, None if until > now else "Run the service with --tls-cert and --tls-key."
 
 
-def integrity(db: Connection) -> tuple[Any, ...]:
-    """SQLite's own examination of every page, index and constraint; but CHECKs are unknown to what opens for reading only."""
-    said = [str(row[0]) for row in db.execute("PRAGMA integrity_check(20)")]
-    if said == ["ok"]:
-        return True, f"{db.execute('PRAGMA page_count').fetchone()[0]} pages are whole"
-    return False, f"{len(said)} faults: {'; '.join(said[:_SHOWN])}", _OLDER
-
-
-def schema(db: Connection) -> tuple[Any, ...]:
-    """Every table and index is as this program makes them: none is missing, and nothing acts behind the program's back."""
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    found, wanted = shape(db), shape_of(migrations()[:version])
-    other = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-    if other:
-        told = f"version {version} has other definitions: {', '.join(other[:_SHOWN])}"
-        return False, told, "Restore the newest backup that verifies; never change the database by hand."
-    return True, f"version {version}, {len(found)} tables and indexes as defined"
-
-
-def references(db: Connection) -> tuple[Any, ...]:
-    rows = db.execute("PRAGMA foreign_key_check").fetchall()
-    tables = ", ".join(sorted({f"{row[0]} -> {row[2]}" for row in rows}))
-    if rows:
-        return False, f"{len(rows)} rows refer to nothing: {tables}", _OLDER
-    return True, "every reference leads somewhere"
-
-
 def counts(db: Connection) -> dict[str, int]:
     """What a database holds, in figures."""
     asked = {
@@ -199,7 +141,7 @@ def figures(db: Connection, said: Mapping[str, Any] | None) -> tuple[Any, ...]:
     found = counts(db)
     told = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in found.items())
     if said is not None and said != found:
-        return False, f"the database is not the one that the manifest describes: it holds {told}", _OLDER
+        return False, f"the database is not the one that the manifest describes: it holds {told}", OLDER
     return True, told
 
 
@@ -209,7 +151,7 @@ def products(db: Connection, chain: Chain | None) -> tuple[Any, ...]:
         return None, "nothing says whose they should be"
     foreign = [name for name in names if ProductName.parse(name).thumbprint != chain.thumbprint]
     if foreign:
-        told = f"{len(foreign)} of {len(names)} are another publisher's: {', '.join(foreign[:_SHOWN])}"
+        told = f"{len(foreign)} of {len(names)} are another publisher's: {', '.join(foreign[:SHOWN])}"
         return False, told, "Put the database and the trust bundles of one service together."
     return True, f"{len(names)}, all of this publisher"
 
@@ -220,9 +162,9 @@ def counters(db: Connection) -> tuple[Any, ...]:
         "SELECT * FROM (SELECT k.serial, k.seats_used, (SELECT count(*) FROM activation a WHERE a.serial = k.serial"
         " AND a.ended_at IS NULL) AS standing FROM product_key k) WHERE seats_used <> standing ORDER BY serial"
     ).fetchall()
-    wrong = [f"key {row['serial']}: {row['standing']} stand, counted are {row['seats_used']}" for row in rows[:_SHOWN]]
+    wrong = [f"key {row['serial']}: {row['standing']} stand, counted are {row['seats_used']}" for row in rows[:SHOWN]]
     if rows:
-        return False, f"{len(rows)} keys: {'; '.join(wrong)}", _OLDER
+        return False, f"{len(rows)} keys: {'; '.join(wrong)}", OLDER
     keys_, seats = db.execute("SELECT count(*), coalesce(sum(seats_used), 0) FROM product_key").fetchone()
     return True, f"{seats} seats of {keys_} keys, as counted"
 
@@ -234,7 +176,7 @@ def limits(db: Connection) -> tuple[Any, ...]:
         " WHERE a.serial = k.serial AND a.ended_at IS NULL)) AS taken FROM product_key k) WHERE taken > seat_limit"
         " ORDER BY serial"
     ).fetchall()
-    over = [f"key {row['serial']}: {row['taken']} of {row['seat_limit']}" for row in rows[:_SHOWN]]
+    over = [f"key {row['serial']}: {row['taken']} of {row['seat_limit']}" for row in rows[:SHOWN]]
     if rows:
         return (
             False,
@@ -279,8 +221,8 @@ def signatures(db: Connection, chain: Chain | None, progress: Progress = nowhere
         if any(claims.get(name) != row[name] for name in ("serial", "request", "activation")):
             wrong.append(f"key {row['serial']}, activation {row['activation']}: the certificate is another row's")
     if wrong or number != total:
-        told = f"{len(wrong) + total - number} of {total} do not hold: {'; '.join(wrong[:_SHOWN])}"
-        return False, told, _OLDER
+        told = f"{len(wrong) + total - number} of {total} do not hold: {'; '.join(wrong[:SHOWN])}"
+        return False, told, OLDER
     return True, f"{total} certificates verify"
 
 
@@ -314,7 +256,7 @@ def sealed(db: Connection, pepper: Peppers | None, progress: Progress = nowhere)
     if shut and len(shut) == total:
         return False, f"this is not the pepper of this database: it opens none of its {total} product keys", bring
     if shut:
-        told = f"{len(shut)} of {total} do not open, among them {', '.join(map(str, shut[:_SHOWN]))}"
+        told = f"{len(shut)} of {total} do not open, among them {', '.join(map(str, shut[:SHOWN]))}"
         return False, told, "Restore the newest backup that verifies, or block these keys and mint others."
     return True, f"{total} product keys open with the pepper"
 
@@ -325,11 +267,3 @@ def _opens(sealer: Sealer, data: bytes, serial: int) -> bool:
     except KeyturnError:
         return False
     return True
-
-
-def permissions(secret: Mapping[Path, int]) -> tuple[Any, ...]:
-    """``secret``: the mode of every file that only its owner may read."""
-    wide = [str(path) for path, mode in secret.items() if mode & 0o077]
-    if wide:
-        return False, f"others may read {', '.join(wide[:_SHOWN])}", f"chmod go= {' '.join(wide)}"
-    return True, f"{len(secret)} files are closed to others"

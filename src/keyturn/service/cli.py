@@ -14,9 +14,9 @@ import click
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY, rfc3339
 from keyturn.edge import clock
-from keyturn.edge.terminal import Call, pass_call
+from keyturn.edge.terminal import Call, address, pass_call
 from keyturn.service import alarms, catalog, home, rotation
-from keyturn.service.context import ServiceVerbs, address, changed_home, home_path, opened
+from keyturn.service.context import ServiceVerbs, changed_home, home_path, opened
 from keyturn.service.home import ServiceHome
 
 LISTEN = "127.0.0.1:8443"

@@ -5,7 +5,6 @@ Verbs that ask for :func:`desk` work in both places; those that ask for :func:`o
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,6 @@ from keyturn.service.desk import Desk, LocalDesk
 from keyturn.service.home import ServiceHome
 from keyturn.service.ids import Ids
 
-SYSTEM_HOME = Path("/var/lib/keyturn-service")
 _FAR = "keyturn.service.far"  # Where --at, --token-file and --ca-bundle are kept for the length of a command.
 
 
@@ -82,12 +80,8 @@ def changed_home(call: Call) -> Iterator[Path]:
     The service runs as an account of its own and must be able to read it. ``root/`` stays as it is: no service reads it.
     """
     path = home_path(call)
-    try:
+    with accounts.kept_whose_it_is(path, but=("root",)):
         yield path
-    finally:
-        owner = accounts.owner(path)
-        if os.geteuid() == 0 and owner:
-            accounts.hand_over(path, owner, path.stat().st_gid, but=("root",))
 
 
 @contextmanager
@@ -135,14 +129,6 @@ def _token(call: Call, named: str | None) -> str:
     if not text.strip():
         raise KeyturnError("usage", "a service elsewhere asks for a token: add --token-file F")
     return text.strip()
-
-
-def address(text: str) -> tuple[str, int]:
-    """``HOST:PORT``, with IPv6 in brackets. Raises: KeyturnError ``usage``."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:
-        raise KeyturnError("usage", f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
 
 
 def ids() -> Ids:

@@ -24,10 +24,10 @@ from keyturn.core.model import DAY
 from keyturn.core.trust import Chain, IssuingKey
 from keyturn.edge import files, keystore, tls
 from keyturn.edge.database import Database, open_database
+from keyturn.edge.ratelimit import Rate, Rates
 from keyturn.edge.secret import Prompt
 from keyturn.edge.signers import Holder, Watcher
 from keyturn.service import signing
-from keyturn.service.ratelimit import Rate, Rates
 from keyturn.service.signing import IssuingSigner
 
 PROGRAM = "service"

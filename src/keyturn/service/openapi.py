@@ -13,7 +13,7 @@ import msgspec
 
 from keyturn import __version__
 from keyturn.edge.web import JOSE, JSON, MAX_BODY, PROBLEM
-from keyturn.service import shapes
+from keyturn.service import shapes, shapes_fleet
 from keyturn.service.admin import ENDPOINTS, Endpoint, Shape
 from keyturn.service.tokens import RIGHTS, ROLES
 
@@ -38,6 +38,7 @@ class Public(NamedTuple):
     answers: tuple[Shape, ...]
     document: str | None = None
     claims: tuple[Shape, ...] = ()
+    body: Shape | None = None
 
 
 PUBLIC = (
@@ -49,6 +50,10 @@ PUBLIC = (
            (shapes.RequestClaims, shapes.ReleaseClaims)),
     Public("POST", "/v1/ask", "ask", "What a request would get; takes no seat", (shapes.Considered,),
            "A request: one compact JWS.", (shapes.RequestClaims,)),
+    Public("POST", "/v1/batch", "batch", "Up to 500 documents at once, each with its own answer", (shapes_fleet.BatchAnswer,),
+           body=shapes_fleet.Batch),
+    Public("POST", "/v1/inquire", "inquire", "What is left of a product key; takes no seat", (shapes_fleet.KeyStanding,),
+           "An inquiry: one compact JWS, signed with any key.", (shapes_fleet.InquiryClaims,)),
     Public("GET", "/v1/products/{slug}/revocations", "revocations", "The product's signed revocation list",
            (shapes.RevocationList,)),
     Public("GET", "/healthz", "healthz", "Whether the process answers", (shapes.Health,)),
@@ -84,7 +89,7 @@ def document(publisher: str, url: str) -> dict[str, Any]:
 
 def _all_shapes() -> Iterator[Shape]:
     for public in PUBLIC:
-        yield from (*public.answers, *public.claims)
+        yield from (*public.answers, *public.claims, *([] if public.body is None else [public.body]))
     for endpoint in ENDPOINTS:
         yield from (
             shape for shape in (endpoint.at, endpoint.query, endpoint.body, endpoint.answer) if shape is not None
@@ -104,6 +109,8 @@ def _public(public: Public) -> dict[str, Any]:
     if "{slug}" in public.path:
         schema = {"type": "string", "pattern": "^[a-z][a-z0-9-]{0,39}$"}
         found["parameters"] = [{"name": "slug", "in": "path", "required": True, "schema": schema}]
+    if public.body is not None:
+        found["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(public.body)}}}
     if public.document is not None:
         # `binary` is for generators of clients: the body is these bytes, and no JSON text.
         content = {JOSE: {"schema": {"type": "string", "format": "binary", "pattern": r"^[\w-]+\.[\w-]+\.[\w-]+$"}}}

@@ -10,7 +10,6 @@ up and giving them back (``seats``), the transaction (``edge.writer``).
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from sqlite3 import Connection
@@ -26,6 +25,7 @@ from keyturn.core.issuance import Grant
 from keyturn.core.jws import Kind
 from keyturn.core.model import Channel
 from keyturn.core.terms import Terms
+from keyturn.edge.statements import write_rows
 from keyturn.service import seats
 from keyturn.service.ids import Ids
 from keyturn.service.seats import Answered, Around, Intent, Issuer
@@ -218,27 +218,14 @@ class _Rows:
         )
 
     def write(self, db: Connection) -> None:
-        """Write them all. Rows that are inserted are so by few statements: each gives Python's lock away once, and not twice."""
+        """Write them all."""
         for statement, rows in self._rows.items():
-            head, values, tail = statement.partition("VALUES ?")
-            for begin in range(0, len(rows), _AT_ONCE):
-                part = rows[begin : begin + _AT_ONCE]
-                if values:
-                    db.execute(_many(head, len(part), len(part[0]), tail), [value for row in part for value in row])
-                else:
-                    db.executemany(statement, part)
+            write_rows(db, statement, rows)
 
     def _put(self, statement: str, *row: object) -> None:
         self._rows[statement].append(row)
 
 
-@functools.lru_cache(maxsize=1_024)
-def _many(head: str, count: int, width: int, tail: str) -> str:
-    row = f"({', '.join('?' * width)})"
-    return f"{head}VALUES {', '.join([row] * count)}{tail}"
-
-
-_AT_ONCE = 64  # Rows of one statement.
 _ACTIVATION = "INSERT INTO activation (serial, id, seat, evidence, activated_at) VALUES ?"
 _EVIDENCE = "UPDATE activation SET evidence = ? WHERE serial = ? AND id = ?"
 _LEAVE = "DELETE FROM seat_pair WHERE serial = ? AND activation = ?"

@@ -10,7 +10,6 @@ person is told (``backup_cli``).
 
 from __future__ import annotations
 
-import os
 import secrets as chance
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,14 +19,15 @@ from typing import Any, NamedTuple
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import rfc3339
 from keyturn.core.trust import Chain
-from keyturn.edge import accounts, archive, files
-from keyturn.edge.archive import Progress, Reader, faults, nowhere
+from keyturn.edge import archive, files
+from keyturn.edge.archive import Progress, Reader, nowhere
 from keyturn.edge.database import Database, open_database
 from keyturn.edge.snapshot import open_as_it_is
+from keyturn.flows.checking import Check, insist, integrity, schema
+from keyturn.flows.restoring import nothing_at, put_in_place
 from keyturn.service import backup, checks, seats
 from keyturn.service import home as homes
 from keyturn.service.activation import ActivationService
-from keyturn.service.checks import Check
 from keyturn.service.home import ServiceHome
 from keyturn.service.ids import Ids
 
@@ -62,7 +62,7 @@ def restore(
     ``store_newer``, ``storage_failed``, ``permission_denied``.
     """
     # 1.
-    _nothing_at(path)
+    nothing_at(path)
     # 2.
     found = backup.opened(source, backup.BACKUP)
     with found.reader as reader, archive.staging(path) as folder:
@@ -77,9 +77,9 @@ def restore(
             staged / backup.DATABASE, migrations=homes.migrations()[: found.schema], readonly=True
         ) as database:  # fmt: skip
             progress("looking whether it is whole", 0, 0)
-            checks.insist(Check("integrity", *database.read(checks.integrity)))
-            checks.insist(Check("schema", *database.read(checks.schema)))
-            checks.insist(Check("products", *database.read(lambda db: checks.products(db, chain))))
+            insist(Check("integrity", *database.read(integrity)))
+            insist(Check("schema", *database.read(lambda db: schema(db, homes.migrations()))))
+            insist(Check("products", *database.read(lambda db: checks.products(db, chain))))
             if database.read(checks.counts) != found.counts:
                 raise KeyturnError(
                     "file_malformed", f"{source}: the database is not the one that its manifest describes"
@@ -93,13 +93,7 @@ def restore(
         files.claim_home(staged, homes.PROGRAM)
         signed = _settle(staged, found, secrets is not None, now)
         # 7.
-        with faults(path):
-            archive.sync_tree(staged)
-            owner = accounts.owner(path)
-            if owner and os.geteuid() == 0:
-                accounts.hand_over(staged, owner, path.stat().st_gid)
-            staged.replace(path)
-            files.sync_directory(path.absolute().parent)
+        put_in_place(staged, path)
     return Restored(chain, found.publisher, found.made_at, found.counts, secrets is not None, signed)
 
 
@@ -124,21 +118,6 @@ def put_secrets(source: Path, path: Path, environ: Mapping[str, str], progress: 
         return [name for name in given.names if name not in there]
 
 
-def _nothing_at(path: Path) -> None:
-    with faults(path):
-        there = sorted(p.name for p in path.iterdir()) if path.is_dir() else [path.name] if path.exists() else []
-    if there:
-        names = ", ".join(there[:5]) + (", …" if len(there) > 5 else "")
-        raise KeyturnError(
-            "usage", f"{path} is not empty ({names})", remedy="Name another folder with --home; nothing was changed."
-        )
-    if path.is_symlink() or path.is_mount():
-        raise KeyturnError(
-            "usage", f"{path} is a link or a mounted disk, so nothing can be put into its place at once",
-            remedy="Name a folder that lies on that disk with --home.",
-        )  # fmt: skip
-
-
 def _put(given: Reader, path: Path, chain: Chain, database: Database, progress: Progress) -> None:
     """Put secrets into ``path``, once they are found to fit. The pepper is last: without it no service starts."""
     if given.manifest.get("thumbprint") != chain.thumbprint:
@@ -146,7 +125,7 @@ def _put(given: Reader, path: Path, chain: Chain, database: Database, progress: 
             "publisher_mismatch", f"{given.path} belongs to the publisher {given.manifest.get('thumbprint')}"
         )
     backup.kids(given, chain)
-    checks.insist(Check("pepper", *database.read(lambda db: checks.sealed(db, backup.peppers(given), progress))))
+    insist(Check("pepper", *database.read(lambda db: checks.sealed(db, backup.peppers(given), progress))))
     for name in sorted(given.names, key=backup.is_pepper):
         files.write(path / name, given.read(name), files.PRIVATE)
 

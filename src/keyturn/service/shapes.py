@@ -323,6 +323,7 @@ class RequestClaims(Struct, kw_only=True):
     container: str | None = None
     ephemeral: bool = False
     allow_ephemeral: bool = False
+    rebind: str | None = None
 
 
 class ReleaseClaims(Struct, kw_only=True):

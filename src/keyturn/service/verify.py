@@ -16,9 +16,10 @@ from keyturn.edge import files
 from keyturn.edge.archive import Progress, faults, nowhere
 from keyturn.edge.database import open_database
 from keyturn.edge.snapshot import open_as_it_is
+from keyturn.flows.checking import Check, look, permissions
 from keyturn.service import backup, checks, signing
 from keyturn.service import home as homes
-from keyturn.service.checks import Check, Parts
+from keyturn.service.checks import Parts
 from keyturn.service.home import ServiceHome
 
 
@@ -42,7 +43,7 @@ def verify_home(path: Path, environ: Mapping[str, str], now: int, progress: Prog
         root = [place for place in (path / "root").rglob("*") if place.is_file()]
         names = [path / name for name in (backup.SETTINGS, *backup.secrets_of(path))]
         beside = [place.with_name(f"{place.name}{suffix}") for suffix in ("", "-wal", "-shm")]
-        return checks.permissions({p: p.stat().st_mode for p in (*names, *beside, *root) if p.exists()})
+        return permissions({p: p.stat().st_mode for p in (*names, *beside, *root) if p.exists()})
 
     parts = Parts(
         publisher=lambda: settings.publisher,
@@ -51,8 +52,8 @@ def verify_home(path: Path, environ: Mapping[str, str], now: int, progress: Prog
         kids=kids, pepper=find, tls=pair,
     )  # fmt: skip
     with faults(path):
-        found = [*checks.examine(parts, now, progress), checks.look("files", closed)]
-        found.append(checks.look("signer", lambda: _signer(path, environ)))
+        found = [*checks.examine(parts, now, progress), look("files", closed)]
+        found.append(look("signer", lambda: _signer(path, environ)))
     if (path / "root").exists():
         found.append(
             Check("root", True, "the root folder is on this computer", f"Carry {path / 'root'} away, to a safe place.")
@@ -98,12 +99,12 @@ def verify_backup(
         database=lambda: open_database(staged / backup.DATABASE, migrations=homes.migrations()[: found.schema], readonly=True),
         kids=None, pepper=None, tls=None, counts=found.counts,
     )  # fmt: skip
-    first = [Check("archive", True, told), checks.look("files", lambda: checks.permissions({source: mode}))]
+    first = [Check("archive", True, told), look("files", lambda: permissions({source: mode}))]
     if secrets is None:
         return [*first, *checks.examine(parts, found.made_at, progress)]
     given = backup.opened(secrets, backup.SECRETS)
     with given.reader as reader:
-        first.append(checks.look("secrets", lambda: _same(found, given)))
+        first.append(look("secrets", lambda: _same(found, given)))
         whole = parts._replace(
             kids=lambda: backup.kids(reader, parts.chain()) | set(signing.elsewhere(staged)), pepper=backup.peppers(reader),
             tls=lambda: (files.read(staged / "tls" / "cert.pem") or b"", reader.read("tls/key.pem")),

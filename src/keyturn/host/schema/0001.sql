@@ -3,8 +3,10 @@
 CREATE TABLE product (
     id          INTEGER PRIMARY KEY,
     name        TEXT NOT NULL UNIQUE,           -- THUMBPRINT/SLUG[+test]
+    counts_with TEXT NOT NULL,                  -- the same for products whose computers count together
     numbers     INTEGER NOT NULL DEFAULT 0      -- the last number given to a computer
 ) STRICT;
+CREATE INDEX product_counts ON product (counts_with);
 
 -- A computer that asked. It counts towards the threshold for 30 days from `seen_at`, if `counts`.
 CREATE TABLE computer (
@@ -20,8 +22,7 @@ CREATE TABLE computer (
     told_by     TEXT,                           -- the other host that told of it; none: it asked here
     PRIMARY KEY (product, id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX computer_counted ON computer (product, seen_at) WHERE counts = 1;
-CREATE INDEX computer_leased ON computer (product, ends_at) WHERE ends_at IS NOT NULL;
+CREATE INDEX computer_counted ON computer (product, seen_at, counts) WHERE counts = 1;  -- With `counts`, no row is read to count it.
 
 -- Which hardware is which computer: at most one owner per pair and tag.
 CREATE TABLE pair (
@@ -47,15 +48,20 @@ CREATE TABLE installation (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX installation_by_computer ON installation (product, computer);
 
--- Leases that were issued and not shown yet, by the request they answer. The signature is made anew from the same bytes.
+-- Leases that were issued and not shown yet, a few for each installation. The signature is made anew from the same bytes.
+-- Content is longer than what a page keeps of a row in a key's order: so this table has row numbers.
 CREATE TABLE lease (
     product     INTEGER NOT NULL,
     thumbprint  TEXT NOT NULL,
-    request     TEXT NOT NULL,                  -- digest
+    slot        INTEGER NOT NULL,               -- 0 to 15
+    request     TEXT NOT NULL,                  -- digest of the request that it answers
+    digest      TEXT NOT NULL,                  -- of the signed lease: the next request names it
+    issued_at   INTEGER NOT NULL,
+    bare        INTEGER NOT NULL,               -- whether the request showed no hardware
     payload     BLOB NOT NULL,
-    PRIMARY KEY (product, thumbprint, request),
+    PRIMARY KEY (product, thumbprint, slot),
     FOREIGN KEY (product, thumbprint) REFERENCES installation (product, thumbprint)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 -- Copies that were found: of which computer, and which identity each was told to take.
 CREATE TABLE fork (

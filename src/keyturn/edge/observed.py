@@ -1,4 +1,5 @@
-"""The outermost ring around the host: every request counted and logged, with its outcome and without who asked.
+"""The outermost ring around a server of an organization: every request counted and logged, with its outcome and
+without who asked.
 
 Written are route, method, status, time taken, outcome, the code of a problem and its reference. Never an address, a header, a
 body or a detail.

@@ -1,4 +1,4 @@
-"""The host's word for its TLS certificate: a client checks it before it sends anything."""
+"""A server's word for its TLS certificate: whoever connects checks it before anything is sent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from keyturn.core.hosting import Endorsement
 from keyturn.core.jws import Kind
 from keyturn.core.model import DAY
 from keyturn.edge import files, tls
-from keyturn.host.home import HostHome
+from keyturn.edge.keystore import Signer
 
 LASTS = 7 * DAY
 AGAIN = 3_600  # Seconds after which it is made anew.
@@ -16,10 +16,10 @@ AGAIN = 3_600  # Seconds after which it is made anew.
 class Endorser:
     """Makes the endorsement of the certificate that this process serves, and makes it anew every hour."""
 
-    def __init__(self, home: HostHome) -> None:
-        """Raises: KeyturnError ``store_damaged`` if there is no certificate."""
-        self._signer = home.signer
-        self._tls = tls.fingerprint(files.read(home.tls_files[0]) or b"")
+    def __init__(self, signer: Signer, certificate: str) -> None:
+        """``certificate`` is the file of the TLS certificate. Raises: KeyturnError ``store_damaged`` if there is none."""
+        self._signer = signer
+        self._tls = tls.fingerprint(files.read(certificate) or b"")
         self._made: tuple[int, str] | None = None
 
     def token(self, now: int) -> str:
