@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.made-for
-LOCKS  := base service host demo wheel dev
+LOCKS  := base service host fleet demo phone wheel dev
 NODE   := tests/node/node_modules/.made
 # More than the default, for example: make test PYTEST_ARGS='-x -k productkey'
 PYTEST_ARGS ?=
@@ -18,7 +18,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help dev demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid show-keys show-lifecycle show-host chaos faults forge hostile lifecycles in-time wheel deb client-bundle locale lock clean
+.PHONY: help dev demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid show-keys show-lifecycle show-host show-fleet chaos faults forge codes hostile lifecycles in-time wheel deb client-bundle locale lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,14 +50,14 @@ lint: $(STAMP) ## ruff: likely bugs, order of imports, argued exceptions
 types: $(STAMP) ## mypy --strict on source and tests
 	$(PY) -m mypy
 
-node: $(NODE) ## the independent checker: npm's jose below tests/node
+node: $(NODE) ## the independent checkers: npm's jose and @noble/curves below tests/node
 
 # Without npm (or without a network to it) the tests that need it are listed as skipped; under CI that is a failure.
 $(NODE): tests/node/package.json tests/node/package-lock.json
 	@if command -v npm >/dev/null 2>&1 && (cd tests/node && npm ci --silent --no-audit --no-fund --ignore-scripts); then \
 	  touch $@; \
 	else \
-	  echo "*** NOT INSTALLED: npm's jose. The check of certificates in Node will be SKIPPED. ***" >&2; \
+	  echo "*** NOT INSTALLED: npm's jose and @noble/curves. The checks in Node will be SKIPPED. ***" >&2; \
 	  test "$${CI:-}" != true; \
 	fi
 
@@ -103,6 +103,9 @@ show-lifecycle: $(STAMP) ## walk the list "the license lifecycle on the computer
 show-host: $(STAMP) ## walk the list "activation host": thresholds, failover, clones, impostors, kills, virtual years (SHOW='--only WORD')
 	$(PY) tests/show_host.py $(SHOW)
 
+show-fleet: $(STAMP) $(NODE) ## walk the list "fleet manager": by proxy, by file, re-imaging, limits, kills, console (SHOW='--only WORD')
+	$(PY) tests/show_fleet.py $(SHOW)
+
 BUDGET ?= 3m
 chaos: $(STAMP) ## kill storms against the real service (BUDGET=20m SEED=...)
 	$(PY) tests/chaos.py --budget $(BUDGET) $(if $(SEED),--seed $(SEED))
@@ -112,6 +115,9 @@ faults: $(STAMP) ## each of the service's first writes and fsyncs fails once, wi
 
 forge: $(STAMP) ## forged answers against the client's verifier (N=1000000 SEED=...)
 	$(PY) tests/forge.py --count $(or $(N),1000000) $(if $(SEED),--seed $(SEED))
+
+codes: $(STAMP) ## slips and guesses against the codes of telephone activation (IDS=10000 N=1000000 SEED=...)
+	$(PY) tests/codes.py --ids $(or $(IDS),10000) --count $(or $(N),1000000) $(if $(SEED),--seed $(SEED))
 
 hostile: $(STAMP) ## hostile requests against the real service over TLS
 	$(PY) tests/hostile.py $(if $(SEED),--seed $(SEED))
@@ -143,7 +149,9 @@ lock: $(STAMP) ## pin the dependencies of pyproject.toml anew (LOCK_FLAGS=--upgr
 	$(LOCK) --constraints requirements/dev.txt --output-file requirements/base.txt
 	$(LOCK) --constraints requirements/dev.txt --extra service --output-file requirements/service.txt
 	$(LOCK) --constraints requirements/dev.txt --extra host --output-file requirements/host.txt
+	$(LOCK) --constraints requirements/dev.txt --extra fleet --output-file requirements/fleet.txt
 	$(LOCK) --constraints requirements/dev.txt --extra demo --output-file requirements/demo.txt
+	$(LOCK) --constraints requirements/dev.txt --extra phone --output-file requirements/phone.txt
 	$(PINS) --constraints requirements/dev.txt --group wheel --output-file requirements/wheel.txt
 	@! grep -nE '://|@ |^ *(-i|-f|--index|--extra-index|--find-links|--trusted-host)|^ *#' $(LOCKS:%=requirements/%.txt)
 

@@ -15,7 +15,8 @@ from keyturn.edge.terminal import Verb
 
 _SERVICE = ("starlette", "uvicorn", "msgspec", "prometheus_client", "mnemonic", "segno")
 _HOST = ("starlette", "uvicorn", "msgspec", "prometheus_client", "nacl")
-_NEEDS = {"service": _SERVICE, "host": _HOST, "demo": (*_SERVICE, "joserfc")}
+_FLEET = (*_HOST, "argon2", "jinja2")
+_NEEDS = {"service": _SERVICE, "host": _HOST, "fleet": _FLEET, "demo": (*_SERVICE, "joserfc")}
 
 
 def _command(name: str, place: str) -> click.Command:
@@ -53,6 +54,8 @@ def __getattr__(name: str) -> click.Command:
         return _command("service", "keyturn.service.cli:service")
     if name == "host":
         return _command("host", "keyturn.host.cli:host")
+    if name == "fleet":
+        return _command("fleet", "keyturn.fleet.cli:fleet")
     if name == "demo":
         return _command("demo", "keyturn.demo:demo")
     raise AttributeError(name)

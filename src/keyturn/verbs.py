@@ -30,7 +30,7 @@ _CLIENT = {
     "completion": "keyturn.client.cli:completion",
 }
 # The servers' verbs stand behind a module that needs nothing but the client's parts.
-_SERVERS = {"service": "keyturn.extras:service", "host": "keyturn.extras:host", "demo": "keyturn.extras:demo"}
+_SERVERS = {name: f"keyturn.extras:{name}" for name in ("service", "host", "fleet", "demo")}
 
 
 @click.group(cls=Verbs, lazy={**_CLIENT, **_SERVERS}, invoke_without_command=True)

@@ -6,6 +6,8 @@ Keeps: that nothing is kept before it verifies, and what is durable before what.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,7 +16,7 @@ from keyturn.client.loading import Loaded, load, needs_activation
 from keyturn.client.machine import Machine
 from keyturn.client.record import begun, installation, keep_record
 from keyturn.client.telling import Teller
-from keyturn.core import containers, documents, hosting, jws, license, trust
+from keyturn.core import containers, documents, hardware, hosting, jws, license, trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
 from keyturn.core.license import Held
@@ -71,6 +73,57 @@ def accept_answer(shelf: Shelf, machine: Machine, answer: Mapping[str, Any], *, 
         signer = installation(shelf, machine)
         record = loaded.record or begun(opened.product, loaded.guid or "", loaded.now)
         keep_record(shelf, record._replace(high_water=certificate.issued_at, changed_at=None, seen=loaded.now), signer)
+    return told(shelf, machine)
+
+
+def accept_rebinding(shelf: Shelf, machine: Machine, given: Mapping[str, Any]) -> Loaded:
+    """Verify that an activation may be used by this installation, and keep it.
+
+    1. The bundles continue the chain that is known.
+    2. The certificate verifies, with the request that it answers and the baseline; it is not withdrawn, its signer
+       not revoked; and the
+       fleet manager that it names binds it to this installation's key.
+    3. This computer's hardware is that of the baseline: other hardware is refused.
+    4. Bundles, then all of it, durable.
+
+    Raises: KeyturnError ``document_foreign``, ``hardware_other``, ``answer_unexpected``, or why the documents do not verify.
+    """
+    with shelf.locked():
+        loaded = load(shelf, machine)
+        # 1.
+        bundles, vector = given.get("bundles"), given.get("vector")
+        texts = [given.get(name) for name in ("certificate", "request", "salt", "rebind")]
+        if (
+            not isinstance(bundles, list) or not isinstance(vector, dict) or not all(isinstance(text, str) for text in texts)
+            or loaded.public is None
+        ):  # fmt: skip
+            raise KeyturnError("answer_unexpected", "the rebinding is not whole")
+        chain = trust.longer(loaded.opened.chain.texts, [str(text) for text in bundles], loaded.name.thumbprint)
+        opened = containers.renewed(loaded.opened, chain, given.get("product"))
+        # 2.
+        certificate, request, salt, rebind = map(str, texts)
+        try:
+            held = Held(certificate, request, {str(k): str(v) for k, v in vector.items()}, base64.b64decode(salt), rebind=rebind)
+        except binascii.Error as error:
+            raise KeyturnError("answer_unexpected", "the rebinding is not whole") from error
+        found = license.check_certificate(held, opened.product, chain, jws.thumbprint(loaded.public))
+        if license.doubt(held, opened.document, chain) is not None:
+            raise KeyturnError("issuer_revoked", "the certificate is signed by a key that its publisher revoked")
+        if loaded.revocations is not None and loaded.revocations.withdrawn(found) is not None:
+            raise KeyturnError("document_foreign", "the publisher has withdrawn this activation")
+        # 3.
+        reading = machine.computer(opened.product).reading
+        same = hardware.same(held.vector, hardware.vector(reading, loaded.name))
+        if not same.same:
+            changed = hardware.describe(same.changed) or "nothing of it can be read"
+            raise KeyturnError("hardware_other", f"the activation was made for other hardware: {changed}")
+        # 4.
+        if opened != loaded.opened:
+            shelf.keep_product(opened.container())
+        shelf.keep_held(held, "fleet")
+        shelf.remove_pending()
+        shelf.remove_release()
+    Teller(shelf.vault, machine).tell("rebound", product=loaded.name)
     return told(shelf, machine)
 
 

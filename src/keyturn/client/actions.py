@@ -152,7 +152,7 @@ def make_request(
             activation=None if loaded.certificate is None else loaded.certificate.activation,
             vm=computer.vm_kind, container=computer.container,
             ephemeral=weak and not store_lasts(shelf.path), allow_ephemeral=allow_ephemeral,
-            bundle=loaded.opened.chain.newest.number,
+            bundle=loaded.opened.chain.newest.number, rebind=shelf.rebinder(),
         )  # fmt: skip
         # 3.
         waiting = shelf.pending()

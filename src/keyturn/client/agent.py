@@ -29,7 +29,14 @@ from keyturn.edge.terminal import Call, Verbs, pass_call
 from keyturn.edge.vault import Vault
 
 
-@click.group(cls=Verbs, lazy={"install": "keyturn.client.agent_install:install"})
+@click.group(
+    cls=Verbs,
+    lazy={
+        "install": "keyturn.client.agent_install:install",
+        "enroll": "keyturn.client.managed_cli:enroll",
+        "check-in": "keyturn.client.managed_cli:check_in",
+    },
+)
 def agent() -> None:
     """The agent: it activates and renews by itself, notices changed hardware, and answers programs that ask."""
 
@@ -99,6 +106,7 @@ def leave_anchors(
 
 def _once(call: Call, vault: Vault) -> None:
     found = _rows(agent_turn.turn(vault, machine_of(call)))
+    agent_turn.check_in(vault, machine_of(call))
     words = {True: "contacted", False: "nothing to ask"}
     lines = [f"{row['shelf']}: {row['code'] or words[bool(row['tried'])]}" for row in found]
     call.emit({"products": found}, "\n".join(lines) or "No product is added on this computer.")

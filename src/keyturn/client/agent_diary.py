@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from keyturn.client.agent_turn import Report
+from keyturn.client.agent_turn import Report, Visit
 from keyturn.core import schedule
 from keyturn.core.schedule import Tried
+
+FLEET_RETRY = 8  # Seconds after which a fleet manager that is away is asked again; doubled with each failure, up to 15 minutes.
 
 
 class Diary:
@@ -29,11 +31,27 @@ class Diary:
         self._tried: dict[str, Tried] = {}
         self._wants: dict[str, str] = {}
         self.contacts: dict[str, int] = {}
+        self._fleet_at: int | None = None
+        self._fleet_failures = 0
 
     @property
     def next(self) -> int:
         """When the next turn is due."""
-        return schedule.soonest([self.look_at, *self.contacts.values()]) or self.look_at
+        fleet = [] if self._fleet_at is None else [self._fleet_at]
+        return schedule.soonest([self.look_at, *fleet, *self.contacts.values()]) or self.look_at
+
+    def fleet_due(self, now: int) -> bool:
+        """Whether a turn that begins now checks in with the fleet manager; without one it looks at each daily turn."""
+        return self._fleet_at is None or self._fleet_at <= now
+
+    def checked_in(self, now: int, visit: Visit) -> None:
+        """A turn checked in, or tried to: a manager that is away is asked again soon, and less and less often."""
+        self._fleet_failures = self._fleet_failures + 1 if visit.failed else 0
+        wait = visit.next_in
+        if visit.failed:
+            longest = min(FLEET_RETRY << min(self._fleet_failures, 10), schedule.LEAST)
+            wait = max(wait or 0, longest // 2 + int(self._chance() * longest / 2))
+        self._fleet_at = None if wait is None else now + wait
 
     def due(self, now: int) -> frozenset[str]:
         """The products to be contacted now."""
@@ -87,6 +105,8 @@ class Diary:
     def failed_turn(self, now: int) -> None:
         """A turn ended without a report: everything that was due is tried again later."""
         self.look_at = now + schedule.RETRY
+        if self._fleet_at is not None:
+            self._fleet_at = max(self._fleet_at, now + schedule.LEAST)
         for name in self.due(now):
             self._tried[name] = self._tried.get(name, Tried()).failed(now)
             self.contacts[name] = schedule.retry(self._tried[name], self._chance())
@@ -94,6 +114,7 @@ class Diary:
     def hurry(self, now: int) -> None:
         """Somebody asks for a turn now: the look, and every contact that is wanted, but for what the other side forbade."""
         self.look_at = now
+        self._fleet_at = None if self._fleet_at is None else now
         for name, wants in self._wants.items():
             if wants != "renewal" or self._tried.get(name, Tried()).failures:
                 self.contacts[name] = max(now, self._tried.get(name, Tried()).not_before)

@@ -28,7 +28,7 @@ from typing import NoReturn
 from keyturn.client import agent_turn
 from keyturn.client.agent_answers import Answers, refusal
 from keyturn.client.agent_diary import Diary
-from keyturn.client.agent_turn import Report
+from keyturn.client.agent_turn import Report, Visit
 from keyturn.client.machine import Machine
 from keyturn.client.policies import minute_of_day, policy_of
 from keyturn.client.telling import Teller
@@ -131,14 +131,15 @@ class Agent:
 
     def _begin(self, contact: frozenset[str] | None) -> None:
         reading, writing = os.pipe()
+        checks_in = self._diary.fleet_due(elapsed())
         process = os.fork()
         if process == 0:
-            self._child(writing, contact)
+            self._child(writing, contact, checks_in)
         os.close(writing)
         self._turn = Turn(process, reading, contact)
         self._selector.register(reading, selectors.EVENT_READ, self._read_turn)
 
-    def _child(self, writing: int, contact: frozenset[str] | None) -> NoReturn:
+    def _child(self, writing: int, contact: frozenset[str] | None, checks_in: bool) -> NoReturn:
         """Take the turn and write the report; nothing of the parent's is touched, and nothing returns from here."""
         status = 1
         try:
@@ -150,8 +151,9 @@ class Agent:
             reports = agent_turn.turn(
                 self._vault, self._machine(), contact=contact, chance=self._diary.chances
             )
+            visit = agent_turn.check_in(self._vault, self._machine()) if checks_in else None
             with os.fdopen(writing, "w") as stream:
-                json.dump({name: list(report) for name, report in reports.items()}, stream)
+                json.dump({"products": {name: list(report) for name, report in reports.items()}, "fleet": visit}, stream)
             status = 0
         except Exception as error:  # noqa: BLE001 (a child must not come back into its parent's code; said, and tried again)
             place = error.__traceback__
@@ -177,20 +179,23 @@ class Agent:
         self._turn = None
         self._turned(_reports(bytes(turn.written)) if status == 0 else None)
 
-    def _turned(self, reports: dict[str, Report] | None) -> None:
+    def _turned(self, told: tuple[dict[str, Report], Visit | None] | None) -> None:
         """Write the diary, and look at everything anew with the next question."""
         now = elapsed()
         self._here = self._machine()
         self._answers.renew(self._here)
-        if reports is None:
+        if told is None:
             self._say("A turn ended without a report; it is tried again later.")
             self._diary.failed_turn(now)
             return
+        reports, visit = told
         open_at: Callable[[int], bool] = _always
         with contextlib.suppress(KeyturnError):  # Nothing is sent under a policy that is not understood; the turn says so.
             open_at = policy_of(self._vault.home, self._here).open_at
         wall = self._here.clock()
         self._diary.turned(reports, now, minute_of=lambda at: minute_of_day(wall + at - now), open_at=open_at)
+        if visit is not None:
+            self._diary.checked_in(now, visit)
         self._turned_to(reports, max(self._diary.next - now, 0))
 
     # Links and signals.
@@ -249,9 +254,12 @@ class Agent:
         return int.from_bytes(self._here.chance(4), "big") / 2**32
 
 
-def _reports(data: bytes) -> dict[str, Report] | None:
+def _reports(data: bytes) -> tuple[dict[str, Report], Visit | None] | None:
+    """What a turn reports of its products, and what came of a check-in with a fleet manager."""
     try:
-        return {name: Report(*values) for name, values in json.loads(data).items()}
+        told = json.loads(data)
+        visit = None if told["fleet"] is None else Visit(*told["fleet"])
+        return {name: Report(*values) for name, values in told["products"].items()}, visit
     except ValueError:
         return None  # It was ended in the middle of a word.
 

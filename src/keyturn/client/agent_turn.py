@@ -11,6 +11,7 @@ contact itself (``client.lines``), where a copy stands (``loading``, ``record``)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -49,6 +50,16 @@ class Report(NamedTuple):
     code: str | None
     retry_after: int | None
     left: int | None = None
+
+
+class Visit(NamedTuple):
+    """What came of a check-in with the fleet manager: the seconds to the next one, ``None`` if nobody manages this computer.
+
+    ``failed``: nobody was told; ``next_in`` is then the least that was asked for.
+    """
+
+    next_in: int | None
+    failed: bool = False
 
 
 def turn(
@@ -93,6 +104,21 @@ def turn(
                 report = _wishing(report, shelf, loaded, drawn.get(name, 0.0))
         found[name] = report
     return found
+
+
+def check_in(vault: Vault, machine: Machine, *, connect: Callable[..., Any] | None = None) -> Visit:
+    """Tell the fleet manager how this computer is, and do what it asks. What goes wrong is told to the log, and
+    tried again later.
+    """
+    if not os.path.exists(os.path.join(vault.home, "fleet", "manager.json")):
+        return Visit(None)
+    from keyturn.client import managed
+
+    try:
+        return Visit(managed.check_in(vault, machine, Homes((vault,), vault), connect=connect))
+    except KeyturnError as error:
+        Teller(vault, machine, PROGRAM).tell_error("check_in_failed", error)
+        return Visit(error.retry_after or 0, failed=True)
 
 
 def _wishing(report: Report, shelf: Shelf, loaded: Loaded, chance: float) -> Report:

@@ -22,7 +22,7 @@ from keyturn.core.jws import Kind
 from keyturn.core.model import rfc3339
 from keyturn.edge import files
 from keyturn.edge.terminal import Call, Verb, Verbs, pass_call
-from keyturn.flows.exchange import Line
+from keyturn.flows.exchange import BATCH, Line
 
 output_option = click.option("-o", "--output", required=True, metavar="F", help="The file to write.")
 
@@ -88,11 +88,21 @@ def relay(call: Call, file: str, ca_bundle: str | None) -> None:
     opened = containers.open_product(value)
     items = containers.items_of(value)
     policy = policy_of(homes_of(call).write.home, machine_of(call))
+    waiting = [index for index, item in enumerate(items) if item.open]
     with Line(opened.product, call.environ, ca_bundle=ca_bundle, say=call.say, policy=policy) as line:
-        for index, item in enumerate(items):
-            if item.open:
-                items[index] = answered(item, line.send(item.document, by_file=True))
-                _write(file, containers.exchange(opened, items))  # Each answer is safe before the next is asked for.
+        for begin in range(0, len(waiting), BATCH):
+            group = waiting[begin : begin + BATCH]
+            batch = line.send_all([items[index].document for index in group], by_file=True)
+            for index, outcome in zip(group, batch.outcomes, strict=True):
+                items[index] = answered(items[index], outcome)
+            chain = trust.longer(opened.chain.texts, batch.bundles, opened.product.name.thumbprint)
+            opened = containers.renewed(opened, chain, batch.products.get(str(opened.product.name)))
+            # These answers are safe before the next are asked for.
+            _write(file, {**value, **containers.exchange(opened, items)})
+            if len(waiting) > BATCH:
+                call.say(f"{begin + len(group)} of {len(waiting)} answered")
+        if waiting and "manifest" in value:
+            _write(file, {**value, **containers.exchange(opened, items), "revocations": line.revocations().get("revocations")})
     summary = {
         "file": file,
         "answered": sum(i.answer is not None for i in items),
@@ -150,7 +160,8 @@ def import_(call: Call, file: str) -> None:
     if item.document == released:
         actions.finish_release(shelf, item.answer)
     else:
-        accepting.accept_answer(shelf, machine, item.answer, via="file")
+        beside = {name: value[name] for name in ("bundles", "product")}  # Once for all answers of a file.
+        accepting.accept_answer(shelf, machine, {**beside, **item.answer}, via="file")
     entry = status_of(load(shelf, machine))
     call.emit({"products": [entry]}, status_text([entry]))
 

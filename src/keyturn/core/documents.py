@@ -140,7 +140,10 @@ class ProductFile(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a computer says when it asks for an activation. Everything here is declared in ``privacy.toml``."""
+    """What a computer says when it asks for an activation. Everything here is declared in ``privacy.toml``.
+
+    ``rebind`` is the key (thumbprint) of the fleet manager that may let a new installation on the same hardware use the answer.
+    """
 
     product: ProductName
     product_id: str
@@ -162,6 +165,7 @@ class Request(NamedTuple):
     ephemeral: bool
     allow_ephemeral: bool
     bundle: int
+    rebind: str | None = None
 
     def claims(self) -> dict[str, Any]:
         return {
@@ -171,7 +175,7 @@ class Request(NamedTuple):
             "pairs": {str(self.scheme): dict(self.pairs)}, "tags": dict(self.tags), "commitment": self.commitment,
             "facts": dict(self.facts), "state": self.state, "previous": self.previous,
             "activation": self.activation, "vm": self.vm, "container": self.container,
-            "ephemeral": self.ephemeral, "allow_ephemeral": self.allow_ephemeral, "bundle": self.bundle,
+            "ephemeral": self.ephemeral, "allow_ephemeral": self.allow_ephemeral, "bundle": self.bundle, "rebind": self.rebind,
         }  # fmt: skip
 
     @classmethod
@@ -194,7 +198,7 @@ class Request(NamedTuple):
             c.text("installation", 40), c.text("nonce", 64), c.number("iat"), hardware.SCHEME, pairs,
             c.texts("tags", 16), c.text("commitment", 64), facts, c.number("state"), c.text_or_none("previous", 64),
             c.text_or_none("activation", 64), c.text_or_none("vm", 40), c.text_or_none("container", 40),
-            c.flag("ephemeral"), c.flag("allow_ephemeral"), c.number("bundle"),
+            c.flag("ephemeral"), c.flag("allow_ephemeral"), c.number("bundle"), c.text_or_none("rebind", 64),
         )  # fmt: skip
 
 
@@ -223,6 +227,7 @@ class Certificate(NamedTuple):
     activated_at: int
     term: str
     floor: Floor
+    rebind: str | None = None
 
     def claims(self) -> dict[str, Any]:
         claims: dict[str, Any] = {
@@ -237,6 +242,8 @@ class Certificate(NamedTuple):
         }  # fmt: skip
         if self.expires_at is not None:
             claims["exp"] = self.expires_at
+        if self.rebind is not None:
+            claims["rebind"] = self.rebind
         return claims
 
     @classmethod
@@ -252,7 +259,7 @@ class Certificate(NamedTuple):
             c.text("product_id"), c.number("serial"), c.channel("channel"), c.text("edition", 60), c.names("features"),
             c.number("seat"), c.number("scheme"), c.text("evidence", 10), c.flag("ephemeral"),
             c.text("commitment", 64), c.text("request", 64), c.text("nonce", 64), holder, c.number("activated_at"),
-            c.text("term", 20), Floor(int(floor.get("number", 0)), str(floor.get("digest"))),
+            c.text("term", 20), Floor(int(floor.get("number", 0)), str(floor.get("digest"))), c.text_or_none("rebind", 64),
         )  # fmt: skip
 
 

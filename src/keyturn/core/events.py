@@ -48,6 +48,9 @@ _EVENTS = (
     Event(207, "link_up", INFO, "A connection came up"),
     Event(208, "consent_missing", WARNING, "Nothing was sent, because nobody agreed to it",
           "See what would be sent with `keyturn disclose`, then `keyturn activate`; or provision consent."),
+    Event(209, "enrolled", INFO, "This computer joined its organization's fleet"),
+    Event(210, "check_in_failed", WARNING, "The fleet manager could not be told how this computer is",
+          "See the code: `keyturn explain CODE`; the agent goes on trying."),
     # Where a copy stands: 3xx.
     Event(301, "activated", INFO, "This copy was activated"),
     Event(302, "renewed", INFO, "The license was renewed or issued again"),
@@ -65,6 +68,7 @@ _EVENTS = (
     Event(312, "reminder_shown", INFO, "A reminder was shown"),
     Event(313, "reminder_failed", WARNING, "A reminder could not be shown", "Run `keyturn remind` and see what it says."),
     Event(314, "identity_taken", INFO, "This store was a copy: it is an installation of its own now, as its activation host said"),
+    Event(315, "rebound", INFO, "The organization's fleet manager gave this installation the activation that its hardware had"),
     # The agent and the store: 4xx.
     Event(401, "agent_started", INFO, "The agent started"),
     Event(402, "agent_stopped", INFO, "The agent stopped"),

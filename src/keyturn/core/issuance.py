@@ -142,6 +142,8 @@ def certificate(
 ) -> Certificate:
     """Write the certificate that carries out ``grant``.
 
+    A fleet manager may rebind what one organization's key activates on known hardware, and nothing else.
+
     Its end is the earliest of: the key's own date, the key's days since the activation, and, with weak evidence,
     the product's term for computers that cannot be told apart. With none of them it lasts for ever.
     """
@@ -161,6 +163,7 @@ def certificate(
         ephemeral=request.ephemeral and grant.evidence == "weak", commitment=request.commitment,
         request=request_digest, nonce=request.nonce, holder=installation_key, activated_at=grant.activated_at,
         term=term, floor=floor,
+        rebind=request.rebind if key.channel is Channel.MAK and grant.evidence == "strong" else None,
     )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ Leaves to others: whose key may sign what (``trust``), and what claims mean (``d
 - ``kid`` is required. ``crit`` is refused, because no critical extension is understood here.
 - Verify first, parse after: :class:`Verified` hands out claims only of verified bytes.
 - Duplicate names, floats, NaN, lone surrogates, numbers above 2^53 and deep nesting are refused.
-- A document that signs for itself (request, release, capability, possession, sightings) carries its public key in ``jwk``
+- A document that signs for itself (request, release, capability, possession, sightings, and a fleet's) carries its
+  public key in ``jwk``
   (RFC 7515, 4.1.3).
 """
 
@@ -52,6 +53,11 @@ class Kind(Enum):
     IDENTITY = "identity"
     SIGHTINGS = "sightings"
     RECORD = "record"
+    REBIND = "rebind"
+    ENROLLMENT = "enrollment"
+    CHECK_IN = "check-in"
+    MANIFEST = "manifest"
+    INQUIRY = "inquiry"
     CAPABILITY = "capability"
     POSSESSION = "possession"
 

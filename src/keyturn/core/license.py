@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from keyturn.core import hardware, hosting, jws, trust
+from keyturn.core import hardware, hosting, jws, rebinding, trust
 from keyturn.core.documents import Certificate, ProductFile, Record, Request
 from keyturn.core.errors import KeyturnError
 from keyturn.core.hardware import Tolerance
@@ -32,7 +32,8 @@ class Held(NamedTuple):
     """What the store holds for one activation: the answer, the request it answers, and the hardware baseline.
 
     ``proof`` shows that a signer whose key was stolen later made the certificate before that. ``host`` is the certificate of
-    the activation host whose lease ``certificate`` is.
+    the activation host whose lease ``certificate`` is. ``rebind`` lets an installation use what another one on the same hardware
+    asked for.
     """
 
     certificate: str
@@ -41,6 +42,7 @@ class Held(NamedTuple):
     salt: bytes
     proof: Inclusion | None = None
     host: str | None = None
+    rebind: str | None = None
 
 
 class Standing(NamedTuple):
@@ -68,8 +70,9 @@ def check_certificate(held: Held, product: ProductFile, chain: Chain, installati
     1. An issuing key of the publisher signed it, with the product's role, within that key's time; or it is a lease of an
        activation host, within what the publisher lets that host give (``hosting.verify_lease``).
     2. It is for this product, and its bundle floor is reached.
-    3. It is bound to this installation's key (``cnf``, RFC 7800; ``installation_key`` is a thumbprint).
-    4. It answers the stored request, which the same key signed.
+    3. It is bound to this installation's key (``cnf``, RFC 7800; ``installation_key`` is a thumbprint), or the fleet manager that
+       it names bound it to that key since (``rebinding.verify``).
+    4. It answers the stored request, which the key that it was made for signed.
     5. Its commitment is that of the stored hardware baseline.
 
     The caller must still compare the baseline with the computer, and the dates with the clock (:func:`decide`).
@@ -88,13 +91,16 @@ def check_certificate(held: Held, product: ProductFile, chain: Chain, installati
     if certificate.floor.number > chain.newest.number:
         raise KeyturnError("trust_invalid", "the certificate asks for a newer trust bundle than is stored")
     # 3.
-    if certificate.holder != installation_key:
+    asker = installation_key if held.rebind is None else certificate.holder
+    if held.rebind is not None:
+        rebinding.verify(held.rebind, certificate, jws.digest(held.certificate), installation_key)
+    elif certificate.holder != installation_key:
         raise KeyturnError("document_foreign", "the certificate belongs to another installation")
     # 4.
     asked = jws.verify_own(held.request, Kind.REQUEST)
     request = Request.read(asked.claims())
     if (
-        asked.kid != installation_key
+        asked.kid != asker
         or certificate.request != jws.digest(held.request)
         or request.nonce != certificate.nonce
     ):

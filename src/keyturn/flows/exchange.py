@@ -15,8 +15,9 @@ Leaves to others: what is sent and whether somebody agreed to it (``client``), s
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from keyturn.core import schedule
 from keyturn.core.documents import ProductFile
@@ -26,8 +27,20 @@ from keyturn.edge.transport import Recorder, Reply, Transport, probe
 from keyturn.edge.wire import Target
 
 CONTENT_TYPE = "application/jose"
+BATCH = 250  # Documents that one answer holds within the bounds of the transport.
 Say = Callable[[str], None]
 ANYTHING = Policy()
+
+
+class Batch(NamedTuple):
+    """What came back for many documents: an answer or a "no" for each, and once for all of them what travels beside.
+
+    ``products`` are product files by name.
+    """
+
+    outcomes: list[dict[str, Any] | Refused]
+    bundles: list[str]
+    products: dict[str, str]
 
 
 class Line:
@@ -79,7 +92,9 @@ class Line:
         if result.outcome == "silent":
             if self._policy.probe == "required":
                 why = f"the probe was not answered ({result.detail}), and the organization's policy wants an answer"
-                raise KeyturnError("service_unreachable", f"{why} ({self._policy.line('probe')})", data={"step": "probe"})
+                raise KeyturnError(
+                    "service_unreachable", f"{why} ({self._policy.line('probe')})", data={"step": "probe"}
+                )
             self._say(f"The probe was not answered ({result.detail}); trying HTTPS all the same")
         self._probed = True
 
@@ -105,7 +120,40 @@ class Line:
         self.probe()
         self._say(f"Sending to {self.product.service_url} over TLS")
         address = f"{self.product.service_url}/v1/{'ask' if ask else 'exchange'}{'?by=file' if by_file else ''}"
-        return outcome_of(self._transport.post(address, document.encode("ascii"), CONTENT_TYPE), self.product.service_url)
+        return outcome_of(
+            self._transport.post(address, document.encode("ascii"), CONTENT_TYPE), self.product.service_url
+        )
+
+    def send_all(self, documents: Sequence[str], *, by_file: bool = False) -> Batch:
+        """Send up to ``BATCH`` signed documents at once. Raises: KeyturnError as :meth:`send`."""
+        self.probe()
+        self._say(f"Sending {len(documents)} requests to {self.product.service_url} over TLS")
+        address = f"{self.product.service_url}/v1/batch{'?by=file' if by_file else ''}"
+        body = json.dumps({"documents": list(documents)}).encode("ascii")
+        said = outcome_of(self._transport.post(address, body, "application/json"), self.product.service_url)
+        if isinstance(said, Refused):
+            raise said.as_error()
+        answers = said.get("answers")
+        if (
+            not isinstance(answers, list)
+            or len(answers) != len(documents)
+            or not all(isinstance(one, dict) for one in answers)
+        ):
+            raise KeyturnError("answer_unexpected", f"{self.product.service_url} did not answer each request")
+        bundles, products = said.get("bundles"), said.get("products")
+        return Batch(
+            [_one_of_many(one) for one in answers],
+            [text for text in bundles if isinstance(text, str)] if isinstance(bundles, list) else [],
+            {str(name): str(text) for name, text in products.items()} if isinstance(products, dict) else {},
+        )
+
+    def inquire(self, document: str) -> dict[str, Any] | Refused:
+        """Ask how a product key stands (``core.inquiry``). Raises: KeyturnError as :meth:`send`."""
+        self.probe()
+        address = f"{self.product.service_url}/v1/inquire"
+        return outcome_of(
+            self._transport.post(address, document.encode("ascii"), CONTENT_TYPE), self.product.service_url
+        )
 
     def _link(self) -> bool:
         """Whether the link is one on which the probe is asked: not one that costs, on which the system was asked instead.
@@ -149,6 +197,19 @@ def outcome_of(reply: Reply, where: str) -> dict[str, Any] | Refused:
     if reply.status != 200 or reply.media_type != "application/json":
         raise KeyturnError("answer_unexpected", f"{where} answered {reply.status} {reply.media_type}")
     return reply.json()
+
+
+def _one_of_many(answer: dict[str, Any]) -> dict[str, Any] | Refused:
+    refused = answer.get("refused")
+    if not isinstance(refused, dict):
+        return answer
+    code, why, retry, reference = (refused.get(name) for name in ("code", "detail", "retry_after", "reference"))
+    return Refused(
+        str(code)[:60],
+        str(why)[:500],
+        retry if type(retry) is int else None,
+        reference if isinstance(reference, str) else None,
+    )
 
 
 def proxied(environ: Mapping[str, str], policy: Policy) -> Mapping[str, str]:

@@ -17,7 +17,7 @@ from keyturn.core.model import DAY, Channel, ProductName
 from keyturn.core.terms import Terms
 from keyturn.edge import probes
 from keyturn.edge.probes import Computer
-from keyturn.flows.exchange import Line
+from keyturn.flows.exchange import Batch, Line
 from keyturn.service import catalog, home
 from keyturn.service.activation import ActivationService
 from keyturn.service.home import ServiceHome
@@ -134,6 +134,26 @@ class DirectLine(Line):
             received = outcome.as_error().as_json() if isinstance(outcome, Refused) else outcome
             self._keep("POST", document.encode(), json.dumps(received).encode())
         return outcome
+
+
+    def send_all(self, documents: Sequence[str], *, by_file: bool = False) -> Batch:
+        found = [self._one(document, by_file) for document in documents]
+        products = {str(self.product.name): file for one in found if isinstance(one, dict) and (file := one.pop("product", None))}
+        for one in found:
+            if isinstance(one, dict):
+                one.pop("bundles", None)
+        return Batch(found, list(self._service.home.chain.texts), products)
+
+    def inquire(self, document: str) -> dict[str, Any] | Refused:
+        from keyturn.service import inquiring
+
+        return inquiring.answer(self._service, document)
+
+    def _one(self, document: str, by_file: bool) -> dict[str, Any] | Refused:
+        try:
+            return self.send(document, by_file=by_file)
+        except KeyturnError as error:
+            return Refused(error.code, error.detail, error.retry_after)
 
 
 class Chance:

@@ -1,0 +1,220 @@
+"""Tasks: an action on many computers, kept step by step, so that sleeping computers, crashes and lost replies cost time only.
+
+Keeps: rows of tasks and their items, and what follows from a step's outcome. Leaves to others: what the steps are
+(``core.fleet.plan``), doing them (the agents, ``proxying``), who asked (``manager``).
+
+- An item is one computer's part of a task. ``step`` is what is to be done next, ``steps`` what follows; ``open`` until it ends.
+- An outcome counts only for the step that the item is at: a repeated one changes nothing.
+- What may pass by itself (nobody reached, too many at once) is tried again; everything else ends the item, with code and remedy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from sqlite3 import Connection, Row
+from typing import Any
+
+from keyturn.core import documents, fleet
+from keyturn.core.errors import EXIT_UNREACHABLE, KeyturnError, Refused, entry
+from keyturn.core.fleet import Outcome
+from keyturn.core.model import ProductName, rfc3339
+from keyturn.fleet import binding, store
+
+RETRY = 300  # Seconds, unless whoever refused says another time.
+
+
+def create(
+    db: Connection, task: str, action: str, product: str, computers: Sequence[str], *, who: str, now: int,
+    way: str | None = None, serial: int | None = None, host: str | None = None,
+) -> None:  # fmt: skip
+    """Write a task down, with an item for each computer that has none open for this product; older ones are superseded.
+
+    Raises: KeyturnError ``usage`` without computers.
+    """
+    if not computers:
+        raise KeyturnError("usage", "no computer is meant", remedy="See which there are: `keyturn fleet list`.")
+    db.execute(
+        "INSERT INTO task (id, action, way, product, serial, host, made_by, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (task, action, way, product, serial, host, who, now),
+    )
+    first, *rest = fleet.plan(action, way or "proxy", key=serial is not None)
+    for computer in computers:
+        db.execute(
+            "UPDATE item SET step = ?, open = 0, detail = 'superseded by a newer task', changed_at = ?"
+            " WHERE computer = ? AND product = ? AND open = 1",
+            (fleet.CANCELLED, now, computer, product),
+        )
+        db.execute(
+            "INSERT INTO item (task, computer, product, step, steps, open, changed_at) VALUES (?, ?, ?, ?, ?, 1, ?)",
+            (task, computer, product, first, " ".join(rest), now),
+        )
+    detail = {
+        "task": task,
+        "action": action,
+        "way": way,
+        "product": product,
+        "serial": serial,
+        "computers": len(computers),
+    }
+    store.audit(db, now, who, "task_created", detail)
+
+
+def work(db: Connection, computer: str, now: int) -> list[Row]:
+    """The items whose next step is the computer's own, and due; with their tasks' columns."""
+    steps = ", ".join("?" * len(fleet.AGENT_STEPS))
+    return db.execute(
+        f"SELECT i.*, t.action, t.way, t.serial, t.host FROM item i JOIN task t ON t.id = i.task"  # noqa: S608 (question marks)
+        f" WHERE i.computer = ? AND i.open = 1 AND i.not_before <= ? AND i.step IN ({steps}) ORDER BY t.made_at, t.id LIMIT 8",
+        (computer, now, *fleet.AGENT_STEPS),
+    ).fetchall()
+
+
+def busy(db: Connection, computer: str) -> bool:
+    """Whether anything is under way for a computer."""
+    return db.execute("SELECT 1 FROM item WHERE computer = ? AND open = 1", (computer,)).fetchone() is not None
+
+
+def take(db: Connection, computer: str, told: Outcome, now: int) -> None:
+    """Take in how a step went on a computer.
+
+    1. It must be the step that the item is at.
+    2. What failed is tried again, or ends the item; a rebinding that the hardware refuses goes on as an activation.
+    3. A request is looked at: whose hardware it shows decides whether an activation that is kept here can be used.
+    4. What succeeded goes on to the next step.
+    """
+    # 1.
+    item = db.execute(
+        "SELECT i.*, t.action, t.way, t.serial FROM item i JOIN task t ON t.id = i.task"
+        " WHERE i.task = ? AND i.computer = ? AND i.product = ? AND i.step = ? AND i.open = 1",
+        (told.task, computer, told.product, told.step),
+    ).fetchone()
+    if item is None:
+        return
+    # 2.
+    if told.code is not None:
+        if told.step == "rebind" and item["action"] == "activate":
+            go_on(db, item, now, steps=(fleet.CARRY if item["way"] == "file" else fleet.SEND, "accept"))
+        else:
+            failed(db, item, Refused(told.code, told.detail or told.code, told.retry_after), now, remedy=told.remedy)
+        return
+    # 3.
+    if told.step == "request":
+        try:
+            _requested(db, item, told, now)
+        except KeyturnError as error:
+            failed(db, item, Refused(error.code, error.detail), now, remedy=error.remedy)
+        return
+    # 4.
+    if told.step == "release":
+        db.execute(
+            "UPDATE item SET document = ? WHERE task = ? AND computer = ?",
+            (str(told.data.get("release")), item["task"], computer),
+        )
+    go_on(db, item, now)
+
+
+def _requested(db: Connection, item: Row, told: Outcome, now: int) -> None:
+    """Keep a computer's request with its hardware baseline, and say what follows. Raises: KeyturnError ``document_foreign``."""
+    token, vector, salt = (told.data.get(name) for name in ("request", "vector", "salt"))
+    if not isinstance(token, str) or not isinstance(vector, dict) or not isinstance(salt, str):
+        raise KeyturnError("document_malformed", "the computer gave no request")
+    request, _ = documents.read_request(token)
+    if str(request.product) != item["product"] or (item["serial"] is not None and request.serial != item["serial"]):
+        raise KeyturnError("document_foreign", "the computer's request is for another product or key")
+    baseline = json.dumps({"vector": vector, "salt": salt})
+    db.execute(
+        "UPDATE item SET document = ?, vector = ? WHERE task = ? AND computer = ?",
+        (token, baseline, item["task"], item["computer"]),
+    )
+    if binding.find(db, request) is not None:
+        go_on(db, item, now, steps=("rebind",))
+    elif item["action"] == "rebind":
+        raise KeyturnError("rebind_unknown", f"no activation of this hardware is kept for {request.product.slug}")
+    else:
+        go_on(db, item, now)
+
+
+def go_on(db: Connection, item: Row, now: int, *, steps: Sequence[str] | None = None) -> None:
+    """Move an item to its next step (the first of ``steps`` if they are given), or to its end."""
+    left = item["steps"].split() if steps is None else list(steps)
+    step, rest = (left[0], left[1:]) if left else (fleet.DONE, [])
+    db.execute(
+        "UPDATE item SET step = ?, steps = ?, open = ?, code = NULL, detail = NULL, remedy = NULL, not_before = 0, changed_at = ?"
+        " WHERE task = ? AND computer = ?",
+        (step, " ".join(rest), step not in fleet.ENDS, now, item["task"], item["computer"]),
+    )
+    if step == fleet.DONE:
+        how = "rebound" if item["step"] == "rebind" else None
+        store.note(db, item["computer"], now, f"{item['action']} {fleet.DONE}", product=item["product"], detail=how)
+
+
+def failed(db: Connection, item: Row, refused: Refused, now: int, *, remedy: str | None = None) -> None:
+    """Note what went wrong: an item is tried again later if that may help, and else has failed."""
+    known = entry(refused.code)
+    again = known.exit == EXIT_UNREACHABLE or refused.retry_after is not None
+    step = item["step"] if again else fleet.FAILED
+    db.execute(
+        "UPDATE item SET step = ?, open = ?, code = ?, detail = ?, remedy = ?, not_before = ?, changed_at = ?"
+        " WHERE task = ? AND computer = ?",
+        (
+            step, again, refused.code, refused.why[:500], remedy or known.remedy,
+            now + (refused.retry_after or RETRY) if again else 0, now, item["task"], item["computer"],
+        ),
+    )  # fmt: skip
+    if not again:
+        store.note(
+            db, item["computer"], now, f"{item['action']} {fleet.FAILED}", product=item["product"], detail=refused.code
+        )
+
+
+def cancel(db: Connection, task: str, *, who: str, now: int) -> int:
+    """End what has not ended of a task; how many items that were. What was sent already is answered by the service all the same.
+
+    Raises: KeyturnError ``not_found``.
+    """
+    find(db, task)
+    count = db.execute(
+        "UPDATE item SET step = ?, open = 0, changed_at = ? WHERE task = ? AND open = 1", (fleet.CANCELLED, now, task)
+    ).rowcount
+    store.audit(db, now, who, "task_cancelled", {"task": task, "computers": count})
+    return count
+
+
+def find(db: Connection, task: str) -> Row:
+    """Raises: KeyturnError ``not_found``."""
+    row: Row | None = db.execute("SELECT * FROM task WHERE id = ?", (task,)).fetchone()
+    if row is None:
+        raise KeyturnError(
+            "not_found", f"there is no task {task[:40]!r}", remedy="List them: `keyturn fleet task list`."
+        )
+    return row
+
+
+def summary(db: Connection, task: Row) -> dict[str, Any]:
+    """A task with its counts: ``done``, ``failed``, ``cancelled``, and ``open`` with those that wait for a sleeping computer."""
+    counts = {
+        row["step"]: row["n"]
+        for row in db.execute("SELECT step, count(*) AS n FROM item WHERE task = ? GROUP BY step", (task["id"],))
+    }
+    ended = {name: counts.pop(name, 0) for name in fleet.ENDS}
+    return {
+        "id": task["id"], "action": task["action"], "way": task["way"], "product": task["product"],
+        "slug": ProductName.parse(task["product"]).slug, "made_by": task["made_by"], "made_at": rfc3339(task["made_at"]),
+        "computers": sum(ended.values()) + sum(counts.values()), **ended, "open": sum(counts.values()), "steps": counts,
+    }  # fmt: skip
+
+
+def items(db: Connection, task: str) -> list[dict[str, Any]]:
+    """The outcome of each computer, in order of their names."""
+    rows = db.execute(
+        "SELECT i.*, c.name FROM item i JOIN computer c ON c.id = i.computer WHERE i.task = ? ORDER BY c.name, c.id",
+        (task,),
+    )
+    return [
+        {
+            "computer": row["computer"], "name": row["name"], "outcome": row["step"], "code": row["code"],
+            "detail": row["detail"], "remedy": row["remedy"], "changed_at": rfc3339(row["changed_at"]),
+        }
+        for row in rows
+    ]  # fmt: skip

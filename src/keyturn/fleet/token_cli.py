@@ -1,0 +1,121 @@
+"""``keyturn fleet token``: what lets computers join."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from keyturn.core.errors import KeyturnError
+from keyturn.core.model import DAY, rfc3339
+from keyturn.edge.terminal import Call, Verbs, pass_call
+from keyturn.fleet import tokens
+from keyturn.fleet.context import opened, who
+
+_AGE = re.compile(r"([1-9][0-9]{0,3})([dhm])")
+_SECONDS = {"d": DAY, "h": 3600, "m": 60}
+
+
+@click.group(cls=Verbs)
+def token() -> None:
+    """Enrollment tokens: each holds this manager's address and key, and a secret that lets a computer join."""
+
+
+@token.command("create")
+@click.option("--group", "group", metavar="G", help="Put the computers that join with it into this group.")
+@click.option(
+    "--uses", type=click.IntRange(1), metavar="N", help="How many computers may join with it (default: any number)."
+)
+@click.option("--expires", default="7d", metavar="TIME", help="Until when: 7d, 12h, 30m (default: 7d).")
+@pass_call
+def token_create(call: Call, group: str | None, uses: int | None, expires: str) -> None:
+    """Make a token, and print ready lines that enroll a computer with it."""
+    age = _AGE.fullmatch(expires)
+    if age is None:
+        raise KeyturnError("usage", f"{expires!r} is not a time such as 7d, 12h or 30m")
+    with opened(call) as manager:
+        now = manager.clock()
+        until = now + int(age[1]) * _SECONDS[age[2]]
+        name, made = manager.database.write_now(
+            lambda db: tokens.create(
+                db,
+                manager.home.url,
+                manager.home.signer.kid,
+                group=group,
+                uses=uses,
+                expires_at=until,
+                who=who(call),
+                now=now,
+                chance=manager.chance,
+            )
+        )
+    lines = ready_lines(made.text)
+    said = {
+        "id": name,
+        "token": made.text,
+        "url": made.url,
+        "group": group,
+        "uses": uses,
+        "expires_at": rfc3339(until),
+        "lines": lines,
+    }
+    text = [
+        made.text,
+        "",
+        f"Computers reach this manager at {made.url}. The token is shown once; it serves until {rfc3339(until)}.",
+        "",
+    ]
+    for system, line in lines.items():
+        text += [f"{system}:", *(f"  {part}" for part in line.splitlines())]
+    call.emit(said, "\n".join(text))
+
+
+def ready_lines(text: str) -> dict[str, str]:
+    """What an administrator pastes, by system. The token stands in a file that root alone reads, never in a command
+    line's arguments.
+    """
+    path = "/etc/keyturn/fleet.token"
+    return {
+        "debian": (
+            f"sudo install -d -m 0755 /etc/keyturn && sudo install -m 0600 /dev/stdin {path} <<'END'\n{text}\nEND\n"
+            f"sudo keyturn agent enroll --token-file {path} && sudo keyturn agent install"
+            " && sudo systemctl enable --now keyturn-agent"
+        ),
+        "windows": (
+            f'Set-Content -Path "$env:ProgramData\\Keyturn\\fleet.token" -Value "{text}"\n'
+            'keyturn agent enroll --token-file "$env:ProgramData\\Keyturn\\fleet.token"'
+        ),
+        "ansible": (
+            f"- ansible.builtin.copy: {{dest: {path}, mode: '0600', content: \"{text}\"}}\n"
+            f"- ansible.builtin.command: keyturn agent enroll --token-file {path}"
+        ),
+        "cloud-init": (
+            f"write_files:\n- {{path: {path}, permissions: '0600', content: \"{text}\"}}\n"
+            f"runcmd:\n- [keyturn, agent, enroll, --token-file, {path}]\n- [keyturn, agent, install]\n"
+            "- [systemctl, enable, --now, keyturn-agent]"
+        ),
+    }
+
+
+@token.command("list")
+@pass_call
+def token_list(call: Call) -> None:
+    """List tokens, without their secrets."""
+    with opened(call) as manager:
+        found = manager.database.read(lambda db: tokens.listed(db, manager.clock()))
+    lines = [
+        f"{one['id']}  {one['state']:<8} used {one['used']} of {one['uses'] or 'any'}  until {one['expires_at']}"
+        f"  {one['group'] or ''}"
+        for one in found
+    ]
+    call.emit({"tokens": found}, "\n".join(lines) or "No token was made yet.")
+
+
+@token.command("revoke")
+@click.argument("name", metavar="TOKEN")
+@pass_call
+def token_revoke(call: Call, name: str) -> None:
+    """End a token. Computers that joined with it stay."""
+    with opened(call) as manager:
+        manager.database.write_now(lambda db: tokens.revoke(db, name, who=who(call), now=manager.clock()))
+    call.emit({"id": name, "revoked": True}, f"The token {name} lets nobody join any more.")

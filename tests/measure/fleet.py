@@ -1,0 +1,223 @@
+"""The fleet manager: 10,000 computers activated by proxy against as many that go by themselves, its table, its check-ins.
+
+Keeps: the real service process, the manager's own code over real HTTPS and its real database, real signed requests;
+single activations are
+the load of ``measure.service`` at its best (64 kept connections), in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fleets import silent
+from keyturn.core import fleet, ids, jws
+from keyturn.core.fleet import CheckIn
+from keyturn.core.jws import Kind
+from keyturn.edge import clock, keystore
+from keyturn.fleet import home as homes
+from keyturn.fleet import keys, selecting, store, tasks
+from keyturn.fleet.home import FleetHome
+from keyturn.fleet.keys import Given
+from keyturn.fleet.manager import FleetManager
+from keyturn.fleet.proxying import Forwarder
+from keyturn.flows.exchange import Line
+from measure.rows import Row
+from measure.service import Bench, memory
+from solid.asking import Asker
+
+PART = "Fleet manager"
+MANY, FEW = 10_000, 100
+
+
+class Manager:
+    """A fleet manager with so many computers in its database; the computers themselves are rows, and their requests are real."""
+
+    def __init__(self, folder: Path, product: bytes) -> None:
+        homes.initialise(folder, clock.now(), None)
+        homes.change_setting(folder, "gather", "0")
+        self.home = FleetHome(folder, {})
+        self.database = self.home.open_database()
+        self.fleet = FleetManager(self.home, self.database, clock=clock.now, chance=secrets.token_bytes)
+        self.opened, _ = self.fleet.add_product(product, "bench")
+        self.name = self.opened.product.name
+
+    def enroll(self, count: int) -> list[str]:
+        now = clock.now()
+        rows = [
+            (ids.uuid7(now, secrets.token_bytes(12)), f"pc-{n:05d}", secrets.token_urlsafe(32)) for n in range(count)
+        ]
+        told = dict.fromkeys(fleet.TOLD, "text") | {"usable": True, "state": "initial_grace"}
+        told |= {"activated_at": None, "valid_until": None, "grace_until": "2027-01-01T00:00:00Z"}
+        columns = [name for name in fleet.TOLD if name != "product"]
+        put = f"INSERT INTO license (computer, product, {', '.join(columns)}) VALUES (?, ?, {', '.join('?' * len(columns))})"
+        new = (
+            "INSERT INTO computer (id, name, agent, number, enrolled_at, enrolled_by, seen_at)"
+            " VALUES (?, ?, ?, 0, ?, 'bench', ?)"
+        )
+
+        def write(db: Any) -> None:
+            for one, name, agent in rows:
+                db.execute(new, (one, name, agent, now, now))
+                db.execute(put, (one, str(self.name), *(told[column] for column in columns)))
+
+        self.database.write_now(write)
+        return [one for one, _, _ in rows]
+
+    def wait_with(self, computers: Sequence[str], tokens: Sequence[str]) -> None:
+        """Let each computer have made its request: what is left is sending them."""
+        task, now = ids.uuid7(clock.now(), secrets.token_bytes(12)), clock.now() - 1
+        baseline = json.dumps({"vector": {"anchor.disk": "0" * 32}, "salt": "AAAAAAAAAAAAAAAAAAAAAA=="})
+
+        def write(db: Any) -> None:
+            tasks.create(db, task, "activate", str(self.name), computers, who="bench", now=now, way="proxy")
+            db.executemany(
+                "UPDATE item SET step = 'send', steps = 'accept', document = ?, vector = ? WHERE task = ? AND computer = ?",
+                [(token, baseline, task, one) for one, token in zip(computers, tokens, strict=True)],
+            )
+
+        self.database.write_now(write)
+
+
+def requests(bench: Bench, manager: Manager, count: int) -> list[str]:
+    """Requests as managed computers make them: they name the manager's key."""
+    minted = bench.publisher.mint(
+        "writer", "--channel", "mak", "--org", "initech", "--limit", "1000", "--count", str(-(-count // 1000))
+    )
+    for key in minted:
+        given = Given(key["key"], None, None)
+        manager.database.write_now(
+            lambda db, given=given: keys.add(  # type: ignore[misc]
+                db, manager.fleet.sealer, manager.name, given, who="bench", now=clock.now(), chance=secrets.token_bytes
+            )
+        )
+    askers = [Asker(bench.product, key["key"], bench._chance) for key in minted]
+    rebind = manager.home.rebinder(manager.name).kid
+    facts = bench._facts(minted[0]["key"])
+    return [askers[n % len(askers)].request(facts=facts, rebind=rebind).token for n in range(count)]
+
+
+def by_proxy(folder: Path, count: int = MANY) -> list[Row]:
+    """Wall time, bytes and memory of ``count`` activations through one connection, against as many single ones."""
+    bench = Bench(folder / "service", "fleet")
+    manager = Manager(folder / "fleet", bench.product)
+    computers = manager.enroll(count)
+    carried = {"sent": 0, "received": 0}
+
+    def keep(_what: str, sent: bytes, received: bytes) -> None:
+        carried["sent"] += len(sent)
+        carried["received"] += len(received)
+
+    def connect(product: Any, environ: Any) -> Line:
+        return Line(product, environ, recorder=keep)
+
+    with bench.publisher.running():
+        bench.load(count // 4)
+        single = bench.load(count)
+        manager.wait_with(computers, requests(bench, manager, count))
+        pid = os.getpid()
+        before = memory(pid, "VmRSS")
+        forwarder = Forwarder(manager.fleet, silent, {}, connect=connect)
+        began = time.perf_counter()
+        sent = forwarder.turn()
+        seconds = time.perf_counter() - began
+        forwarder.close()
+    left = manager.database.read(
+        lambda db: dict(db.execute("SELECT step, count(*) FROM item GROUP BY step").fetchall())
+    )
+    assert sent == count and left == {"accept": count}, (sent, left)
+    grown = max(0, memory(pid, "VmHWM") - before)
+    manager.database.close()
+    each = (carried["sent"] + carried["received"]) / count / 1000
+    told = f"{seconds:.1f} s by proxy, {single.seconds:.1f} s singly; {each:.1f} kB each"
+    return [
+        Row(PART, f"{count:,} computers by proxy over one connection, against {count:,} single activations over 64 kept ones",
+            seconds / single.seconds, told, most=0.8),
+        Row(PART, "memory of the manager: growth while it sends them, in MB", grown / 1e6,
+            f"{count / seconds:,.0f} activations/s"),
+    ]  # fmt: skip
+
+
+def table(folder: Path) -> list[Row]:
+    """The fleet's table: everything that is shown of 10,000 computers against 100; and what a filter costs."""
+    bench = Bench(folder / "service", "table")
+    times = {}
+    for count in (FEW, MANY):
+        manager = Manager(folder / f"fleet-{count}", bench.product)
+        manager.enroll(count)
+        where = selecting.Selector(where=selecting.conditions("state=initial_grace name=pc-000*"))
+
+        def look(manager: Manager = manager, where: selecting.Selector = where) -> int:
+            return len(manager.database.read(lambda db: store.listed(db, selecting.choose(db, where))))
+
+        times[count] = statistics.median(_timed(look) for _ in range(7))
+        manager.database.close()
+    told = f"{times[MANY] * 1e3:.0f} ms against {times[FEW] * 1e3:.1f} ms for the first hundred rows of each"
+    return [
+        Row(
+            PART,
+            "the first 100 rows of a filtered table of 10,000 computers against one of 100",
+            times[MANY] / times[FEW],
+            told,
+        )
+    ]
+
+
+def check_ins(folder: Path, count: int = 2_000) -> list[Row]:
+    """Check-ins per second on one process: verified, kept durably, answered; what HTTPS costs is measured with activations."""
+    bench = Bench(folder / "service", "check-in")
+    manager = Manager(folder / "fleet", bench.product)
+    manager.enroll(MANY)
+    signer = keystore.create(folder / "agent.key")
+    (computer, *_) = manager.database.read(lambda db: db.execute("SELECT id FROM computer").fetchall())
+    manager.database.write_now(
+        lambda db: db.execute("UPDATE computer SET agent = ? WHERE id = ?", (signer.kid, computer["id"])).rowcount
+    )
+    row = manager.database.read(
+        lambda db: dict(db.execute("SELECT * FROM license WHERE computer = ?", (computer["id"],)).fetchone())
+    )
+    product = {name: bool(row[name]) if name == "usable" else row[name] for name in fleet.TOLD}
+    tokens = [
+        jws.sign(
+            Kind.CHECK_IN,
+            CheckIn(n + 1, "pc", clock.now(), None, [product], []).claims(),
+            signer.public,
+            signer.sign,
+            own=True,
+        )
+        for n in range(count)
+    ]
+    began = time.perf_counter()
+
+    def heard(token: str) -> Any:
+        return manager.database.write(lambda db: manager.fleet.check_in(db, token, clock.now()))
+
+    waiting = [heard(token) for token in tokens]
+    for one in waiting:
+        assert one.result()["work"] == []
+    seconds = time.perf_counter() - began
+    manager.database.close()
+    return [
+        Row(
+            PART,
+            "check-ins per second on one process, durable, without HTTP, of 10,000 computers",
+            count / seconds,
+            f"{seconds / count * 1e6:.0f} µs each",
+        )
+    ]
+
+
+def everything(folder: Path) -> list[Row]:
+    return [*by_proxy(folder / "proxy"), *table(folder / "table"), *check_ins(folder / "check-ins")]
+
+
+def _timed(do: Any) -> float:
+    began = time.perf_counter()
+    do()
+    return time.perf_counter() - began
