@@ -1,7 +1,6 @@
-"""A host's backup: made while it runs, whole, and put back whole or not at all.
+"""A host's backup: what is inside, and what is done when it is put back, whole or not at all.
 
-Keeps: what is inside, making, opening, verifying and restoring. Leaves to others: the file's form (``edge.archive``), copying a
-database in use (``edge.snapshot``), what must be right inside (``checks``).
+Leaves to others: making and opening it (``flows.backups``), what must be right inside (``checks``).
 
 - One file holds everything, the host's key too: a ledger without the key that signed its leases would take honest computers for
   copies. Whoever has the file can give leases in the organization's name until the host certificate ends.
@@ -12,26 +11,21 @@ database in use (``edge.snapshot``), what must be right inside (``checks``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from keyturn import __version__
-from keyturn.core.errors import KeyturnError
-from keyturn.core.model import parse_rfc3339, rfc3339
-from keyturn.edge import archive, files
-from keyturn.edge.archive import Progress, Reader, faults, nowhere
-from keyturn.edge.database import open_database
-from keyturn.edge.snapshot import open_as_it_is, snapshot
-from keyturn.flows.checking import Check, insist, integrity
+from keyturn.edge import archive
+from keyturn.edge.archive import Progress, nowhere
+from keyturn.flows import backups
+from keyturn.flows.backups import Form, Opened
+from keyturn.flows.checking import Check, insist
 from keyturn.flows.restoring import nothing_at, put_in_place
 from keyturn.host import checks, ledger
 from keyturn.host import home as homes
 from keyturn.host.home import DATABASE, HostHome
 
-KIND, VERSION = "host-backup", 1
-SETTINGS, KEY, INSTALLATION = "host.toml", "host.key", "installation.json"
-_FIXED = (DATABASE, SETTINGS, KEY, INSTALLATION, "tls/cert.pem", "tls/key.pem")
+_FIXED = (DATABASE, "host.toml", "host.key", "installation.json", "tls/cert.pem", "tls/key.pem")
 _PRODUCT = re.compile(r"products/[a-z0-9][A-Za-z0-9_+-]{1,120}/(product|key|certificate|pending)\.json", re.ASCII)
 _PUBLIC = re.compile(r"tls/cert\.pem|installation\.json|products/[^/]+/(product|certificate|pending)\.json", re.ASCII)
 
@@ -40,57 +34,21 @@ def is_member(name: str) -> bool:
     return name in _FIXED or _PRODUCT.fullmatch(name) is not None
 
 
-class Opened(NamedTuple):
-    """A backup that was opened: its reader, and what its manifest says."""
-
-    reader: Reader
-    key: str
-    made_at: int
-    schema: int
-    counts: Mapping[str, Any]
+FORM = Form(
+    homes.PROGRAM, "a host", DATABASE, _FIXED, is_member, lambda name: _PUBLIC.fullmatch(name) is not None, ledger.migrations,
+    checks.counts,
+)  # fmt: skip
 
 
 def back_up(home: HostHome, to: Path, *, now: int, progress: Progress = nowhere) -> dict[str, Any]:
-    """Write a backup of ``home`` to ``to``, mode 0600; the result is its manifest.
-
-    1. The ledger as it is now and in the version it has, while the host writes it. What was acknowledged before is inside.
-    2. A damaged ledger makes no backup: the last good one is worth more.
-    3. One file, durable before it has its name.
-
-    Raises: KeyturnError ``store_damaged``, ``storage_failed``, ``permission_denied``.
-    """
+    """Write a backup of ``home`` to ``to``, mode 0600; the result is its manifest. Raises: as ``flows.backups.back_up``."""
     names = [*_FIXED[1:], *(str(place.relative_to(home.path)) for place in sorted(home.path.glob("products/*/*.json")))]
-    texts = {name: files.read(home.path / name, archive.MAX_SMALL) for name in names if is_member(name)}
-    with archive.staging(to) as folder:
-        # 1.
-        copy = folder / DATABASE
-        database, schema = open_as_it_is(home.path / DATABASE, ledger.migrations())
-        with database:
-            snapshot(database, copy, progress)
-        # 2.
-        with open_database(copy, migrations=ledger.migrations()[:schema], readonly=True) as database:
-            insist(Check("integrity", *database.read(integrity)))
-            counts = database.read(checks.counts)
-        # 3.
-        manifest = {
-            "keyturn": KIND, "v": VERSION, "program": __version__, "key": home.signer.kid, "schema": schema, "counts": counts,
-            "made_at": rfc3339(now),
-        }  # fmt: skip
-        parts: dict[str, bytes | Path] = {DATABASE: copy, **{n: data for n, data in texts.items() if data is not None}}
-        return archive.write(to, manifest, parts, now=now, progress=progress)
+    return backups.back_up(FORM, home.path, names, to, key=home.signer.kid, now=now, progress=progress)
 
 
 def opened(path: Path) -> Opened:
-    """Open a backup; close its reader afterwards.
-
-    Raises: KeyturnError ``file_malformed``, ``store_newer``, ``permission_denied``.
-    """
-    reader = Reader(path, is_member)
-    try:
-        return _told(reader)
-    except BaseException:
-        reader.close()
-        raise
+    """Open a backup; close its reader afterwards. Raises: as ``flows.backups.opened``."""
+    return backups.opened(FORM, path)
 
 
 def unpack(found: Opened, staged: Path, progress: Progress = nowhere) -> HostHome:
@@ -98,31 +56,17 @@ def unpack(found: Opened, staged: Path, progress: Progress = nowhere) -> HostHom
 
     Raises: KeyturnError ``file_malformed``, ``storage_failed``, and why a document does not verify.
     """
-    reader = found.reader
-    with faults(staged):
-        staged.mkdir(mode=0o700)
-    for name in reader.names:
-        if name == DATABASE:
-            reader.copy(name, staged / name, progress)
-        else:
-            public = _PUBLIC.fullmatch(name) is not None
-            files.write(staged / name, reader.read(name), files.PUBLIC if public else files.PRIVATE)
+    backups.lay_out(FORM, found, staged, progress)
     homes.note_change(staged)
-    files.claim_home(staged, homes.PROGRAM)
     home = HostHome(staged, {})
-    if home.signer.kid != found.key:
-        raise KeyturnError("file_malformed", f"{reader.path}: the key is not the one that its manifest names")
+    backups.insist_on_key(found, home.signer.kid)
     return home
 
 
 def examine(found: Opened, home: HostHome, now: int, progress: Progress = nowhere) -> Iterator[Check]:
     """Look at an unpacked backup: all that is looked at in a home, and that it is the one its manifest describes."""
     yield from checks.examine(home, now, progress)
-    database, _ = open_as_it_is(home.path / DATABASE, ledger.migrations())
-    with database:
-        told = database.read(checks.counts)
-    figures = ", ".join(f"{number} of {name}" for name, number in told.items())
-    yield Check("figures", told == found.counts, figures if told == found.counts else f"it holds {figures}, not what was said")
+    yield backups.figures(FORM, found, home.path)
 
 
 def restore(source: Path, path: Path, *, now: int, progress: Progress = nowhere) -> Opened:
@@ -153,21 +97,3 @@ def restore(source: Path, path: Path, *, now: int, progress: Progress = nowhere)
         # 5.
         put_in_place(home.path, path)
     return found
-
-
-def _told(reader: Reader) -> Opened:
-    told, path = reader.manifest, reader.path
-    if told.get("keyturn") != KIND:
-        raise KeyturnError("file_malformed", f"{path} is no backup of a host, it says {str(told.get('keyturn'))[:20]!r}")
-    schema, counts = told.get("schema"), told.get("counts")
-    if not isinstance(told.get("v"), int) or not isinstance(schema, int) or not isinstance(counts, dict):
-        raise KeyturnError("file_malformed", f"{path}: its manifest lacks a part")
-    if told["v"] > VERSION or schema > len(ledger.migrations()):
-        raise KeyturnError("store_newer", f"{path} was made by Keyturn {str(told.get('program'))[:20]}")
-    if lacks := set(_FIXED) - set(reader.names):
-        raise KeyturnError("file_malformed", f"{path} lacks {', '.join(sorted(lacks))}")
-    try:
-        made = parse_rfc3339(str(told.get("made_at")))
-    except KeyturnError as error:
-        raise KeyturnError("file_malformed", f"{path}: its manifest has no time") from error
-    return Opened(reader, str(told.get("key")), made, schema, counts)

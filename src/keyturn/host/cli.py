@@ -175,6 +175,8 @@ def _status(found: dict[str, Any], at: str) -> list[str]:
             lines.append(f"  Counted      {item['counted']} of {item['threshold']}: {more}")
             lines.append(f"  Licensed     {item['licensed']} computers, {item['ending']} of them for 30 days or less")
             lines.append(f"  Waiting      {item['waiting']}")
+            if item["elsewhere"]:
+                lines.append(f"  Elsewhere    {item['elsewhere']} licensed by another host")
             lines.append(f"  Copies       {item['forks']}")
             lines.append(f"  Certificate  until {item['expires']}")
         if item["warning"]:

@@ -125,6 +125,8 @@ def _product(item: Mapping[str, Any], now: int) -> str:
         ("Licensed", item["licensed"]), ("Waiting", item["waiting"]), ("Lease ended", item["ended"]),
         ("Ending within 30 days", item["ending"]), ("Copies found", item["forks"]), ("In the ledger", item["computers"]),
     ]  # fmt: skip
+    if item["elsewhere"]:
+        figures.append(("Licensed by another host", item["elsewhere"]))
     if item["capacity"] is not None:
         figures.append(("Capacity", item["capacity"]))
     cells = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in figures)
