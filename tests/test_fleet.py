@@ -209,3 +209,32 @@ def test_every_column_and_every_member_of_a_document_is_declared(site: Site, mon
         header = jws.loads(jws._decode(document.split(".")[0]))
         members = set(jws.loads(jws.payload_of(document))) | (set(header) - {"alg", "typ", "kid"})
         assert members == set(declared[part])
+
+
+@pytest.mark.parametrize("by", ["manager", "computer"])
+def test_a_computer_that_was_set_up_anew_gives_its_seat_back(site: Site, by: str) -> None:
+    """The publisher does not know the new installation: it is told first, and then the seat is free."""
+    from keyturn.client.lines import Talk
+
+    hardware = synthetic(78)
+    old = site.join("before", hardware)
+    key = site.key(limit=1)
+    site.order("activate", key=key)
+    site.work([old])
+    new = site.join("after", hardware, store="again")
+    site.order("rebind", site_selector("after"), key=key)
+    site.work([new])
+    assert new.status()["state"] == "licensed"
+    if by == "manager":
+        task = site.order("deactivate", site_selector("after"))
+        site.work([new], rounds=8)
+        assert site.outcomes(task) == {"after": ("done", None)}
+    else:
+        (shelf,) = new.homes.shelves()
+        with Talk(shelf, new.loaded(), new.machine, connect=site.world.publisher.connect) as talk:
+            assert talk.give_back() is None
+    assert new.status()["state"] != "licensed"
+    other = site.join("other")
+    task = site.order("activate", site_selector("other"), key=key)
+    site.work([other])
+    assert site.outcomes(task) == {"other": ("done", None)}

@@ -132,9 +132,16 @@ class Talk:
         """Reach the service, sign the release, send it, and delete the certificate (``actions``); the result is its "no".
 
         A service that cannot be reached changes nothing. If the answer is lost after sending, the release stays and the
-        same again sends it once more. Raises: KeyturnError as :meth:`send`, ``release_unknown``, ``permission_denied``.
+        same again sends it once more. An installation that a fleet manager let continue an activation asks the
+        service first: it has not
+        heard of it yet. Raises: KeyturnError as :meth:`send`, ``release_unknown``, ``permission_denied``.
         """
         self.reach()
+        held = self._shelf.held()
+        if held is not None and held.rebind is not None and self._shelf.release() is None:
+            refused = self.activate(actions.make_request(self._shelf, self._machine)[0])
+            if isinstance(refused, Refused):
+                return refused
         outcome = self.send(actions.make_release(self._shelf, self._machine))
         refused = actions.finish_release(self._shelf, outcome)
         if refused is None:

@@ -46,14 +46,25 @@ def find(db: Connection, request: Request) -> Row | None:
     product, seats, rows = str(request.product), [], {}
     for pair, tag in request.pairs.items():
         for row in db.execute(_ALIKE, (product, pair, tag)):
-            said = Certificate.read(jws.loads(jws.payload_of(row["certificate"])))
-            if said.installation == request.installation:
+            if _certificate(row).installation == request.installation:
                 continue  # It has what is kept here: if it asks, it needs another.
             if row["serial"] == request.serial and row["activation"] not in rows:
                 rows[row["activation"]] = row
                 seats.append(Seat(row["activation"], json.loads(row["pairs"]), row["kept_at"]))
     found = hardware.find_seat(request.pairs, seats).seat
     return None if found is None else rows[found]
+
+
+def continued(db: Connection, product: str, activation: str, key: str) -> bool:
+    """Whether an activation is held with another installation key (thumbprint) than the publisher gave it to."""
+    row = db.execute(
+        "SELECT certificate FROM binding WHERE product = ? AND activation = ?", (product, activation)
+    ).fetchone()
+    return row is not None and _certificate(row).holder != key
+
+
+def _certificate(row: Row) -> Certificate:
+    return Certificate.read(jws.loads(jws.payload_of(row["certificate"])))
 
 
 def drop(db: Connection, product: str, activation: str) -> None:

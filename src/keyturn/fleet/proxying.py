@@ -120,13 +120,15 @@ def take_one(db: Connection, item: Row, outcome: Mapping[str, Any] | Refused, no
     there = db.execute("SELECT step, document FROM item WHERE task = ? AND computer = ?", where).fetchone()
     if there is None or there["step"] not in (SEND, CARRY) or there["document"] != item["document"]:
         return False
-    releasing = item["action"] == "deactivate"
+    releasing = jws.kind_of(item["document"]) is Kind.RELEASE
     if not isinstance(outcome, Refused) and not releasing:
         _activated(db, item, read_request(item["document"])[0], outcome, now)
     elif not isinstance(outcome, Refused):
-        release = Release.read(jws.verify_own(item["document"], Kind.RELEASE).claims())
-        binding.drop(db, item["product"], release.activation)
+        binding.drop(db, item["product"], _release(item)[0].activation)
         _go_on_with(db, item, {"answer": dict(outcome)}, now)
+    elif releasing and outcome.code == "release_unknown" and _continued(db, item):
+        # The publisher has not heard of the installation that continued the activation: it asks once, which costs nothing.
+        tasks.go_on(db, item, now, steps=("request", there["step"], "accept", "release", there["step"], "released"))
     elif releasing and outcome.code == "release_unknown":
         _go_on_with(db, item, {"refused": outcome.code}, now)
     elif outcome.code == "request_superseded" and not releasing:  # It has had its day: the computer makes another.
@@ -134,6 +136,16 @@ def take_one(db: Connection, item: Row, outcome: Mapping[str, Any] | Refused, no
     else:
         tasks.failed(db, item, outcome, now)
     return True
+
+
+def _release(item: Row) -> tuple[Release, str]:
+    verified = jws.verify_own(item["document"], Kind.RELEASE)
+    return Release.read(verified.claims()), verified.kid
+
+
+def _continued(db: Connection, item: Row) -> bool:
+    release, key = _release(item)
+    return binding.continued(db, item["product"], release.activation, key)
 
 
 def _activated(db: Connection, item: Row, request: Request, answer: Mapping[str, Any], now: int) -> None:

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from sqlite3 import Connection, Row
 from typing import Any
 
-from keyturn.core import documents, fleet
+from keyturn.core import documents, fleet, jws
+from keyturn.core.documents import Release
 from keyturn.core.errors import EXIT_UNREACHABLE, KeyturnError, Refused, entry
 from keyturn.core.fleet import Outcome
+from keyturn.core.jws import Kind
 from keyturn.core.model import ProductName, rfc3339
 from keyturn.fleet import binding, store
 
@@ -80,7 +82,7 @@ def take(db: Connection, computer: str, told: Outcome, now: int) -> None:
 
     1. It must be the step that the item is at.
     2. What failed is tried again, or ends the item; a rebinding that the hardware refuses goes on as an activation.
-    3. A request is looked at: whose hardware it shows decides whether an activation that is kept here can be used.
+    3. Documents are verified. Whose hardware a request shows decides whether an activation that is kept here can be used.
     4. What succeeded goes on to the next step.
     """
     # 1.
@@ -98,19 +100,16 @@ def take(db: Connection, computer: str, told: Outcome, now: int) -> None:
         else:
             failed(db, item, Refused(told.code, told.detail or told.code, told.retry_after), now, remedy=told.remedy)
         return
-    # 3.
-    if told.step == "request":
-        try:
+    # 3. and 4.
+    try:
+        if told.step == "request":
             _requested(db, item, told, now)
-        except KeyturnError as error:
-            failed(db, item, Refused(error.code, error.detail), now, remedy=error.remedy)
+            return
+        if told.step == "release":
+            _given_back(db, item, told)
+    except KeyturnError as error:
+        failed(db, item, Refused(error.code, error.detail), now, remedy=error.remedy)
         return
-    # 4.
-    if told.step == "release":
-        db.execute(
-            "UPDATE item SET document = ? WHERE task = ? AND computer = ?",
-            (str(told.data.get("release")), item["task"], computer),
-        )
     go_on(db, item, now)
 
 
@@ -127,12 +126,21 @@ def _requested(db: Connection, item: Row, told: Outcome, now: int) -> None:
         "UPDATE item SET document = ?, vector = ? WHERE task = ? AND computer = ?",
         (token, baseline, item["task"], item["computer"]),
     )
-    if binding.find(db, request) is not None:
+    if item["action"] != "deactivate" and binding.find(db, request) is not None:
         go_on(db, item, now, steps=("rebind",))
     elif item["action"] == "rebind":
         raise KeyturnError("rebind_unknown", f"no activation of this hardware is kept for {request.product.slug}")
     else:
         go_on(db, item, now)
+
+
+def _given_back(db: Connection, item: Row, told: Outcome) -> None:
+    """Keep a computer's release. Raises: KeyturnError ``document_malformed``, ``signature_invalid``, ``document_foreign``."""
+    token = str(told.data.get("release"))
+    release = Release.read(jws.verify_own(token, Kind.RELEASE).claims())
+    if str(release.product) != item["product"]:
+        raise KeyturnError("document_foreign", "the computer's release is for another product")
+    db.execute("UPDATE item SET document = ? WHERE task = ? AND computer = ?", (token, item["task"], item["computer"]))
 
 
 def go_on(db: Connection, item: Row, now: int, *, steps: Sequence[str] | None = None) -> None:
@@ -205,11 +213,12 @@ def summary(db: Connection, task: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def items(db: Connection, task: str) -> list[dict[str, Any]]:
-    """The outcome of each computer, in order of their names."""
+def items(db: Connection, task: str, outcome: str | None = None, *, limit: int = -1, offset: int = 0) -> list[dict[str, Any]]:
+    """The outcome of each computer, in order of their names: all, or those that ended (or are open) so; ``limit`` of them."""
     rows = db.execute(
-        "SELECT i.*, c.name FROM item i JOIN computer c ON c.id = i.computer WHERE i.task = ? ORDER BY c.name, c.id",
-        (task,),
+        "SELECT i.*, c.name FROM item i JOIN computer c ON c.id = i.computer WHERE i.task = ?1"
+        " AND (?2 IS NULL OR i.step = ?2 OR (i.open = 1 AND ?2 = 'open')) ORDER BY c.name, c.id LIMIT ?3 OFFSET ?4",
+        (task, outcome, limit, offset),
     )
     return [
         {
