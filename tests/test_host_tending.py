@@ -144,7 +144,7 @@ def test_a_record_is_published_once_a_day_and_withdrawn_at_the_end(
     for _ in range(3):
         tending_host.turn()
         organization.world.clock.advance(seconds=DAY // 2)
-    tending_host.withdraw()
+    tending_host.close()
     assert [what for what, _, _ in done] == ["publish", "publish", "withdraw"]
     _, update, place = done[0]
     assert place == Place("host.example.test", 8444, 0, 7, "named")

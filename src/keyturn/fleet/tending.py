@@ -4,9 +4,7 @@ tidies up.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from sqlite3 import Connection
 
 from keyturn.core.errors import KeyturnError
@@ -22,6 +20,8 @@ KEEP_TASKS = 400  # Days that a finished task is kept.
 
 class Tender:
     """The jobs of a running manager."""
+
+    look = LOOK
 
     def __init__(self, fleet: FleetManager, log: Log, environ: Mapping[str, str]) -> None:
         self._fleet, self._log, self._environ = fleet, log, environ
@@ -51,22 +51,3 @@ def _hourly(db: Connection, now: int) -> None:
         "DELETE FROM task WHERE made_at < ? AND NOT EXISTS (SELECT 1 FROM item WHERE item.task = task.id AND open = 1)",
         (now - KEEP_TASKS * DAY,),
     )
-
-
-@contextlib.asynccontextmanager
-async def tended(tender: Tender, stop: asyncio.Event) -> AsyncIterator[None]:
-    """Let the jobs run beside the block, until it ends or ``stop`` is set."""
-
-    async def loop() -> None:
-        while not stop.is_set():
-            await asyncio.to_thread(tender.turn)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK)
-
-    task = asyncio.create_task(loop())
-    try:
-        yield
-    finally:
-        stop.set()
-        await task
-        await asyncio.to_thread(tender.close)

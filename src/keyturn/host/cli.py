@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
-import json
-import os
 import secrets
 from typing import Any
 
@@ -81,56 +78,21 @@ def init(call: Call, files: tuple[str, ...], if_needed: bool) -> None:
 @pass_call
 def run(call: Call, listen: str | None, allow_root: bool) -> None:
     """Run the host until SIGTERM. It renews its own certificate, and keeps its record in DNS if it may."""
-    from keyturn.edge import files as disk
-    from keyturn.edge import listen as listening
     from keyturn.edge.serverlog import open_log
+    from keyturn.flows.serving import serve
     from keyturn.host import publishing
     from keyturn.host.app import build
-    from keyturn.host.tending import Tender, tended
+    from keyturn.host.tending import Tender
 
     with opened(call) as running:
-        at, port = address(listen or running.home.settings.listen)
-        if os.geteuid() == 0 and not allow_root and at not in installing.LOOPBACK:
-            raise KeyturnError("loopback_only", f"listening on {at} as root")
-        listening.raise_file_limit()
-        log, machine = open_log(clock.now), machine_of(call.environ, running.home.permits)
-        cert, key = running.home.tls_files
-
-        async def main() -> None:
-            stop, bound = asyncio.Event(), asyncio.get_running_loop().create_future()
-
-            def ready(found: listening.Ready) -> None:
-                url = f"https://{f'[{at}]' if ':' in at else at}:{found.port}"
-                bound.set_result(found.port)
-                disk.write_json(running.home.path / home.LISTENING, {"listen": f"{url.removeprefix('https://')}"})
-                click.echo(
-                    json.dumps({"event": "ready", "url": url, "pid": found.pid}) if call.json else f"Ready at {url}"
-                )
-
-            async def tend() -> None:
-                tender = Tender(running, machine, log, port=await bound, environ=call.environ)
-                async with tended(tender, stop):
-                    await stop.wait()
-
-            tending = asyncio.create_task(tend())
-            place = str(publishing.own_place(running.home.settings, port or None))
-            try:
-                await listening.serve(
-                    build(running, log, place=place),
-                    host=at,
-                    port=port,
-                    tls_cert=cert,
-                    tls_key=key,
-                    on_ready=ready,
-                    stop=stop,
-                )
-            finally:
-                stop.set()
-                if not bound.done():
-                    tending.cancel()
-                await asyncio.gather(tending, return_exceptions=True)
-
-        listening.run(main())
+        settings, log = running.home.settings, open_log(clock.now)
+        machine = machine_of(call.environ, running.home.permits)
+        serve(
+            call, listen or settings.listen,
+            lambda port: build(running, log, place=str(publishing.own_place(settings, port or None))),
+            lambda port: Tender(running, machine, log, port=port, environ=call.environ),
+            running.home.path, running.home.tls_files, allow_root=allow_root,
+        )  # fmt: skip
 
 
 @host.command()

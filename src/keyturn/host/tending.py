@@ -5,9 +5,7 @@ Each job is tried when it is due, beside the requests; a failure is logged and t
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from keyturn.core.errors import KeyturnError, Refused
@@ -33,6 +31,8 @@ class Job(NamedTuple):
 
 class Tender:
     """The jobs of a running host. ``port`` is the one that it listens on."""
+
+    look = LOOK
 
     def __init__(self, host: LeasingHost, machine: Machine, log: Log, *, port: int, environ: Mapping[str, str]) -> None:
         self._host, self._machine, self._log, self._environ = host, machine, log, environ
@@ -88,7 +88,7 @@ class Tender:
             self._published = True
             self._log("host_published", {})
 
-    def withdraw(self) -> None:
+    def close(self) -> None:
         """Remove this host's record, if this process published it. Raises nothing: what fails is logged."""
         if not self._published:
             return
@@ -129,22 +129,3 @@ class Tender:
             said = enrolling.warning(permit, self._host.clock())
             if said is not None:
                 self._log("certificate_ending", {"product_id": permit.product_id, "detail": said})
-
-
-@contextlib.asynccontextmanager
-async def tended(tender: Tender, stop: asyncio.Event) -> AsyncIterator[None]:
-    """Let the jobs run beside the block, until it ends or ``stop`` is set; then withdraw the host's record."""
-
-    async def loop() -> None:
-        while not stop.is_set():
-            await asyncio.to_thread(tender.turn)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK)
-
-    task = asyncio.create_task(loop())
-    try:
-        yield
-    finally:
-        stop.set()
-        await task
-        await asyncio.to_thread(tender.withdraw)
