@@ -139,9 +139,9 @@ class Talk:
         self.reach()
         held = self._shelf.held()
         if held is not None and held.rebind is not None and self._shelf.release() is None:
-            refused = self.activate(actions.make_request(self._shelf, self._machine)[0])
-            if isinstance(refused, Refused):
-                return refused
+            told = self.activate(actions.make_request(self._shelf, self._machine)[0])
+            if isinstance(told, Refused):
+                return told
         outcome = self.send(actions.make_release(self._shelf, self._machine))
         refused = actions.finish_release(self._shelf, outcome)
         if refused is None:

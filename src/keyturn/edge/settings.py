@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ from keyturn.core.errors import KeyturnError
 from keyturn.edge import files
 
 MAX_FILE = 65_536
+LISTENING = "listening.json"  # In a server's home: where it listens, or did last.
 
 
 def read(
-    path: Path, defaults: Mapping[str, str], prefix: str, environ: Mapping[str, str], *, remedy: str
-) -> tuple[dict[str, str], dict[str, str]]:
+    path: Path, defaults: Mapping[str, str], prefix: str, environ: Mapping[str, str], *, remedy: str | None = None,
+    join: Callable[[Iterable[str]], str] = " ".join,
+) -> tuple[dict[str, str], dict[str, str]]:  # fmt: skip
     """The values in force, and where each comes from: environment (``prefix`` and the name) over file over default.
 
-    Raises: KeyturnError ``not_initialised`` (with ``remedy``), ``file_malformed``.
+    ``join`` makes one text of a list that somebody wrote. Raises: KeyturnError ``not_initialised`` (with ``remedy``),
+    ``file_malformed``.
     """
     data = files.read(path, MAX_FILE)
     if data is None:
@@ -32,7 +35,7 @@ def read(
     for name in defaults:
         if name in stored:
             said = stored[name]
-            values[name] = " ".join(map(str, said)) if isinstance(said, list) else str(said)
+            values[name] = join(map(str, said)) if isinstance(said, list) else str(said)
             origins[name] = str(path)
         variable = prefix + name.upper()
         if variable in environ:
@@ -56,7 +59,8 @@ def change(
     if name not in defaults:
         raise KeyturnError("usage", f"{name!r} is not one of {', '.join(defaults)}")
     check({**defaults, name: value})
-    write(path, {**_parsed(path, files.read(path, MAX_FILE) or b""), name: value})
+    values = {**_parsed(path, files.read(path, MAX_FILE) or b""), name: value}
+    write(path, {known: values[known] for known in defaults if known in values})
 
 
 def _parsed(path: Path, data: bytes) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 - ``product.json`` (bundles and product file), ``key.json``, ``installation.json``, ``license.json``, ``release.json``,
   ``record.jws``: readable by everybody, because every program must be able to check its license.
 - ``key.secret`` (K) and ``installation.key``: mode 0600.
-- ``pending.json``: the request that was made and not answered yet. ``sent/``: what was sent and received.
+- ``pending.json``: the request that was made and not answered yet; ``telephone.json``: the same, by telephone. ``sent/``: what was
+  sent and received.
 - The record is mirrored under ``mirror/``. It can be deleted; that never gains anything.
 
 Nothing here is believed: ``client.loading`` verifies everything it reads, every time.
@@ -16,13 +17,16 @@ import binascii
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keyturn.core.errors import KeyturnError
 from keyturn.core.license import Held
 from keyturn.core.model import ProductName
 from keyturn.core.trust import Inclusion
 from keyturn.edge import files
+
+if TYPE_CHECKING:
+    from keyturn.core.phone.confirmed import Kept
 
 PROGRAM = "client"
 MAX_DOCUMENT = 4 * 1024 * 1024
@@ -33,6 +37,14 @@ class Pending(NamedTuple):
     """A request that was made: the exact bytes, and the hardware baseline it commits to."""
 
     request: str
+    vector: dict[str, str]
+    salt: bytes
+
+
+class Calling(NamedTuple):
+    """An installation ID that waits for its answer (digits), and the hardware baseline it commits to."""
+
+    installation_id: str
     vector: dict[str, str]
     salt: bytes
 
@@ -190,8 +202,9 @@ class Shelf:
         files.remove(self._place("pending.json"))
 
     def held(self) -> Held | None:
+        """The certificate; ``None`` without a license, and for one that was confirmed by telephone (:meth:`confirmed`)."""
         value = files.read_json(self._place("license.json"), MAX_DOCUMENT)
-        if value is None:
+        if value is None or "confirmation_id" in value:
             return None
         request, vector, salt = _baseline(value)
         proof = None if value.get("proof") is None else Inclusion.read(value["proof"])
@@ -199,8 +212,44 @@ class Shelf:
         rebind = None if value.get("rebind") is None else str(value["rebind"])
         return Held(str(value.get("certificate")), request, vector, salt, proof, host, rebind)
 
+    def calling(self) -> Calling | None:
+        """The installation ID that waits; a damaged one is none, because another is as good."""
+        try:
+            value = files.read_json(self._place("telephone.json"), MAX_DOCUMENT)
+            return None if value is None else Calling(str(value.get("installation_id")), *_baseline(value)[1:])
+        except KeyturnError as error:
+            if error.code not in ("file_malformed", "input_too_large", "store_damaged"):
+                raise
+            return None
+
+    def keep_calling(self, calling: Calling) -> None:
+        files.write_json(self._place("telephone.json"), _spoken(calling.installation_id, calling.vector, calling.salt))
+
+    def remove_calling(self) -> None:
+        files.remove(self._place("telephone.json"))
+
+    def confirmed(self) -> Kept | None:
+        """What was confirmed by telephone, if that is the license here. Raises: KeyturnError ``store_damaged``."""
+        value = files.read_json(self._place("license.json"), MAX_DOCUMENT)
+        if value is None or "confirmation_id" not in value:
+            return None
+        from keyturn.core.phone.confirmed import Kept  # With the curve: only for those who need it.
+
+        _, vector, salt = _baseline(value)
+        at = value.get("at")
+        return Kept(
+            str(value.get("installation_id")), str(value["confirmation_id"]), vector, salt, at if type(at) is int else 0
+        )
+
+    def keep_confirmed(self, kept: Kept) -> None:
+        """In the certificate's place: there is one license, whichever way it came."""
+        value = {"confirmation_id": kept.confirmation_id, "via": "telephone", "at": kept.at}
+        files.write_json(
+            self._place("license.json"), {**value, **_spoken(kept.installation_id, dict(kept.vector), kept.salt)}
+        )
+
     def via(self) -> str | None:
-        """How the stored certificate came: ``online``, ``host``, ``file`` or ``fleet``."""
+        """How the stored license came: ``online``, ``host``, ``file``, ``fleet`` or ``telephone``."""
         value = files.read_json(self._place("license.json"), MAX_DOCUMENT)
         return None if value is None else str(value.get("via"))
 
@@ -338,11 +387,15 @@ def _with_baseline(request: str, vector: dict[str, str], salt: bytes) -> dict[st
     return {"request": request, "vector": vector, "salt": base64.b64encode(salt).decode()}
 
 
+def _spoken(installation_id: str, vector: dict[str, str], salt: bytes) -> dict[str, Any]:
+    return {"installation_id": installation_id, "vector": vector, "salt": base64.b64encode(salt).decode()}
+
+
 def _baseline(value: dict[str, Any]) -> tuple[str, dict[str, str], bytes]:
-    vector = value.get("vector")
-    if not isinstance(vector, dict) or not all(isinstance(item, str) for item in vector.values()):
+    vector, salt = value.get("vector"), _decode(str(value.get("salt")))
+    if not isinstance(vector, dict) or not all(isinstance(item, str) for item in vector.values()) or len(salt) < 16:
         raise KeyturnError("store_damaged", "the stored hardware baseline is damaged")
-    return str(value.get("request")), vector, _decode(str(value.get("salt")))
+    return str(value.get("request")), vector, salt
 
 
 def _is_guid(text: str) -> bool:

@@ -10,22 +10,22 @@ Keeps: where everything lies, and that nothing is believed that does not verify.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keyturn.core import containers, hosting
 from keyturn.core.containers import Opened
 from keyturn.core.errors import KeyturnError
 from keyturn.core.hosting import HostCertificate
 from keyturn.core.model import DAY, ProductName
-from keyturn.edge import files, keystore, sodium, tls
+from keyturn.edge import files, keystore, settings, sodium, tls
 from keyturn.edge.database import Database, open_database
 from keyturn.edge.keystore import Signer
 from keyturn.edge.ratelimit import Rate, Rates
+from keyturn.edge.settings import LISTENING
 
 PROGRAM = "host"
 DATABASE = "host.db"
@@ -147,7 +147,6 @@ class HostHome:
 
 
 CHANGED = "changed"
-LISTENING = "listening.json"
 
 
 def note_change(path: Path) -> None:
@@ -174,7 +173,7 @@ def initialise(path: Path, guid: str, now: int) -> bool:
         keystore.create(path / "host.key")
     if files.read(path / "tls" / "cert.pem") is None:
         tls.create_own(path / "tls", name="Keyturn activation host", now=now)
-    write_settings(path, {})
+    settings.write(settings_file(path), {})
     files.write_json(path / "installation.json", {"v": 1, "guid": guid})
     note_change(path)
     # 2.
@@ -249,41 +248,13 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dic
 
     Raises: KeyturnError ``not_initialised``, ``file_malformed``, ``usage`` for a value that means nothing.
     """
-    import tomllib
-
-    data = files.read(settings_file(path), 65_536)
-    if data is None:
-        raise KeyturnError("not_initialised", f"{path} holds no host", remedy=NOTHING_HERE)
-    try:
-        stored = tomllib.loads(data.decode())
-    except ValueError as error:
-        raise KeyturnError("file_malformed", f"{settings_file(path)} is not TOML") from error
-    values, origins = dict(_DEFAULTS), dict.fromkeys(_DEFAULTS, "default")
-    for name in SETTINGS:
-        if name in stored:
-            said = stored[name]
-            values[name] = " ".join(map(str, said)) if isinstance(said, list) else str(said)
-            origins[name] = str(settings_file(path))
-        variable = f"KEYTURN_HOST_{name.upper()}"
-        if variable in environ:
-            values[name], origins[name] = environ[variable], f"environment {variable}"
+    values, origins = settings.read(settings_file(path), _DEFAULTS, "KEYTURN_HOST_", environ, remedy=NOTHING_HERE)
     return _settings(values), origins
-
-
-def write_settings(path: Path, values: Mapping[str, Any]) -> None:
-    lines = [f"{name} = {json.dumps(values[name], ensure_ascii=False)}\n" for name in SETTINGS if name in values]
-    files.write(settings_file(path), "".join(lines).encode(), files.PRIVATE)
 
 
 def change_setting(path: Path, name: str, value: str) -> None:
     """Raises: KeyturnError ``usage`` for a name that is no setting or a value that means nothing."""
-    import tomllib
-
-    if name not in SETTINGS:
-        raise KeyturnError("usage", f"{name!r} is not one of {', '.join(SETTINGS)}")
-    _settings({**_DEFAULTS, name: value})
-    stored = tomllib.loads((files.read(settings_file(path)) or b"").decode())
-    write_settings(path, {**stored, name: value})
+    settings.change(settings_file(path), _DEFAULTS, name, value, _settings)
 
 
 def _settings(values: Mapping[str, str]) -> Settings:
@@ -297,13 +268,13 @@ def _settings(values: Mapping[str, str]) -> Settings:
         numbers[name] = int(values[name])
     if values["observers"] not in OBSERVERS:
         raise KeyturnError("usage", f"observers is one of {', '.join(OBSERVERS)}")
-    settings = Settings(
+    found = Settings(
         values["name"] or socket.getfqdn(), values["listen"], _words(values["domains"]), numbers["renew_after"],
         numbers["retry_after"], values["observers"], _words(values["hosts"]), numbers["priority"], numbers["weight"],
         values["update_server"] or None, values["update_key_file"] or None, values["rate_address"], values["rate_prefix"],
     )  # fmt: skip
-    settings.rates()
-    return settings
+    found.rates()
+    return found
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -105,10 +105,10 @@ async def _proven(
 
 
 def _documents(body: bytes) -> list[str]:
-    """Raises: KeyturnError ``document_malformed``, ``input_too_large``."""
+    """Raises: KeyturnError ``document_malformed``."""
     tokens = jws.loads(body).get("documents")
     if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
         raise KeyturnError("document_malformed", "a batch is an object with documents, a list of signed texts")
     if len(tokens) > MOST:
-        raise KeyturnError("input_too_large", f"a batch has at most {MOST} documents")
+        raise KeyturnError("document_malformed", f"a batch has at most {MOST} documents")
     return tokens

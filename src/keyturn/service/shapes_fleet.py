@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from keyturn.service.shapes import Answer, Asked, Digest, First, Seconds, Serial
+from keyturn.service.shapes import Answer, Digest, First, Seconds, Serial
 
 
-class Batch(Asked):
+class Batch(Struct, kw_only=True):
     """Several requests and releases, each a compact JWS."""
 
     documents: Annotated[list[str], Meta(min_length=1, max_length=500)]
