@@ -15,6 +15,7 @@ from keyturn.client.homes import Homes
 from keyturn.client.loading import Loaded, load, status_of
 from keyturn.client.machine import Machine
 from keyturn.edge.listen import background
+from keyturn.edge.serverlog import Log
 from keyturn.edge.vault import Vault
 from keyturn.fleet import home, keys, tasks, tokens
 from keyturn.fleet.app import build
@@ -68,12 +69,14 @@ class Site:
         self.fleet.add_product(world.product, "tester")
         self.forwarder = Forwarder(self.fleet, silent, {}, connect=world.publisher.connect)
         self.url = ""
+        self.log: Log = silent
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Site]:
         cert, key = self.home.tls_files
         try:
-            with background(build(self.fleet, silent), tls_cert=cert, tls_key=key) as ready:
+            app = build(self.fleet, self.log, connect=self.world.publisher.connect)
+            with background(app, tls_cert=cert, tls_key=key) as ready:
                 self.url = f"https://127.0.0.1:{ready.port}"
                 yield self
         finally:

@@ -11,7 +11,7 @@ import sys
 
 import show_online
 
-THEMES = ("fleets",)
+THEMES = ("fleets", "console")
 
 if __name__ == "__main__":
     sys.exit(show_online.main(THEMES))

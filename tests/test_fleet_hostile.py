@@ -81,6 +81,5 @@ def test_an_agent_cannot_speak_of_another_computers_task(site: Site) -> None:
     assert signer is not None
     false = [Outcome(task, product, step, None, None, None, None, {}) for step in ("accept", "released", "rebind")]
     said = CheckIn(10_000, "second", site.world.clock(), None, [], false)
-    document = jws.sign(Kind.CHECK_IN, said.claims(), signer.public, signer.sign, own=True)
-    site.database.write_now(lambda db: site.fleet.check_in(db, document, site.world.clock()))
+    site.database.write_now(lambda db: site.fleet.check_in(db, said, signer.kid, site.world.clock()))
     assert site.outcomes(task) == {"first": ("install", None), "second": ("install", None)}

@@ -11,7 +11,7 @@ import pytest
 
 from fleets import Site
 from keyturn.fleet import reporting, templates
-from keyturn.fleet.report_cli import COLUMNS
+from keyturn.fleet.reporting import COLUMNS
 from keyturn.testing import World
 
 FORMULA = "=HYPERLINK(0)"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fleets import Site
+from keyturn.client import agent_turn
+from keyturn.client.agent_turn import Visit
 from keyturn.client.homes import Homes, open_homes
 from keyturn.client.machine import Machine
 from keyturn.client.provisioning import Applied, apply_all, read
 from keyturn.client.telling import Teller
 from keyturn.core.errors import KeyturnError
+from keyturn.edge.vault import Vault
 from keyturn.testing import World
 from programs import Home, Publisher, computer, files_below, run
 
@@ -219,9 +224,12 @@ MALFORMED = {
     "an unknown name": ('product_file = "p"\ncosnent = "organization"\n', ":2: 'cosnent' is not known"),
     "a table": ('product_file = "p"\n[host]\nname = "x"\n', ":2: host is a text"),
     "another consent": ('product_file = "p"\n\nconsent = "yes"\n', ':3: consent is "organization"'),
-    "an unknown way": ('via = "pigeon"\nproduct_file = "p"\n', ":1: via is one of auto, online, host, file"),
+    "an unknown way": ('via = "pigeon"\nproduct_file = "p"\n', ":1: via is one of auto, online, host, file, fleet"),
     "no host's name": ('product_file = "p"\nvia = "host"\nhost = "http://k"\n', ":3: 'http://k' is not the name"),
-    "a telephone": ('product_file = "p"\nvia = "telephone"\n', ":2: this version does not activate by telephone yet"),
+    "a telephone": ('product_file = "p"\nvia = "telephone"\n', ":2: via is one of"),
+    "no token": ('via = "fleet"\n', "fleet_token_file go together"),
+    "a token for nothing": ('product_file = "p"\nfleet_token_file = "t"\n', "fleet_token_file go together"),
+    "a key for nothing": ('via = "fleet"\nfleet_token_file = "t"\nkey_file = "k"\n', ":3: key_file goes with product_file"),
     "no product": ('via = "auto"\n', ": product_file is missing"),
     "an empty text": ('product_file = ""\n', ":1: product_file is a text, and not empty"),
     "a number": ('product_file = "p"\nkey_file = 7\n', ":2: key_file is a text"),
@@ -281,3 +289,57 @@ def test_the_verb_against_a_running_service(tmp_path: Path) -> None:
     text = run(["--home", str(home.path), "apply", str(good)], cwd=tmp_path, env=home.env).ok().out
     assert "nothing to do" in text
     assert max(map(len, text.splitlines())) <= max(80, len(f"{good}:"))
+
+
+# --- a fleet manager ---
+
+
+@pytest.fixture
+def site(world: World, tmp_path: Path) -> Iterator[Site]:
+    with Site(world, tmp_path / "site").running() as made:
+        yield made
+
+
+def test_a_file_enrolls_the_computer_once(desk: Desk, site: Site) -> None:
+    """The token alone is a whole file; a dry run joins nobody; a second run, or another of its tokens, changes nothing."""
+    desk.key("fleet.token", site.token(group="lab"))
+    desk.write(product_file="", key_file="", consent="", via="fleet", fleet_token_file="fleet.token")
+    assert desk.one(dry_run=True).actions == ("enrolled",)
+    assert site.computers() == []
+    first = desk.one()
+    assert (first.actions, first.product, first.error) == (("enrolled",), None, None)
+    assert desk.one().actions == ()
+    desk.key("fleet.token", site.token())
+    assert desk.one().actions == ()
+    assert len(site.computers()) == 1
+
+
+def test_the_manager_activates_what_a_file_brought(desk: Desk, site: Site) -> None:
+    """With a product and a key they are added and installed; nothing is sent to the publisher from here, consent or not."""
+    desk.key("fleet.token", site.token())
+    desk.write(via="fleet", fleet_token_file="fleet.token")
+    assert desk.one().actions == ("product_added", "key_installed", "enrolled")
+    assert desk.one().state == "initial_grace"
+
+
+def test_a_token_that_others_may_read_or_that_serves_no_more_is_told(desk: Desk, site: Site) -> None:
+    desk.write(product_file="", key_file="", consent="", via="fleet", fleet_token_file="fleet.token")
+    cases = ((site.token(), 0o644, "key_file_exposed"), ("ktf1.nothing", 0o600, "file_malformed"))
+    for text, mode, code in (*cases, (site.token(expires_at=1), 0o600, "token_invalid")):
+        desk.key("fleet.token", text, mode)
+        found = desk.one()
+        assert (found.actions, found.error and found.error.code) == ((), code)
+    assert site.computers() == []
+
+
+def test_the_agent_enrolls_when_it_comes_by_and_tries_again(desk: Desk, site: Site) -> None:
+    """A token that does not serve is a failed visit, which is repeated; a good one enrolls and checks in at once."""
+    vault = Vault(str(desk.home), "system")
+    desk.key("fleet.token", site.token(expires_at=1))
+    desk.write(product_file="", key_file="", consent="", via="fleet", fleet_token_file="fleet.token")
+    assert agent_turn.turn(vault, desk.machine) == {}
+    assert site.computers() == []
+    assert agent_turn.check_in(vault, desk.machine) == Visit(0, failed=True)
+    desk.key("fleet.token", site.token())
+    assert agent_turn.check_in(vault, desk.machine) == Visit(site.home.settings.check_in)
+    assert [row["seen_at"] for row in site.computers()] == [site.world.clock()]

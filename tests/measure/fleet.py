@@ -20,7 +20,7 @@ from fleets import silent
 from keyturn.core import fleet, ids, jws
 from keyturn.core.fleet import CheckIn
 from keyturn.core.jws import Kind
-from keyturn.edge import clock, keystore
+from keyturn.edge import clock, keystore, sodium
 from keyturn.fleet import home as homes
 from keyturn.fleet import keys, selecting, store, tasks
 from keyturn.fleet.home import FleetHome
@@ -99,6 +99,7 @@ def requests(bench: Bench, manager: Manager, count: int) -> list[str]:
         )
     askers = [Asker(bench.product, key["key"], bench._chance) for key in minted]
     rebind = manager.home.rebinder(manager.name).kid
+    bench._loads += 1
     facts = bench._facts(minted[0]["key"])
     return [askers[n % len(askers)].request(facts=facts, rebind=rebind).token for n in range(count)]
 
@@ -196,7 +197,8 @@ def check_ins(folder: Path, count: int = 2_000) -> list[Row]:
     began = time.perf_counter()
 
     def heard(token: str) -> Any:
-        return manager.database.write(lambda db: manager.fleet.check_in(db, token, clock.now()))
+        said, verified = fleet.read_check_in(token, holds=sodium.holds)
+        return manager.database.write(lambda db: manager.fleet.check_in(db, said, verified.kid, clock.now()))
 
     waiting = [heard(token) for token in tokens]
     for one in waiting:

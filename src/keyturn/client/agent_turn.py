@@ -107,11 +107,12 @@ def turn(
 
 
 def check_in(vault: Vault, machine: Machine, *, connect: Callable[..., Any] | None = None) -> Visit:
-    """Tell the fleet manager how this computer is, and do what it asks. What goes wrong is told to the log, and
-    tried again later.
+    """Enroll this computer if its organization's provisioning files say so, tell the fleet manager how it is, and do what that
+    asks. What goes wrong is told to the log, and tried again later.
     """
+    joined = vault.scope != "system" or provisioning.join(Homes((vault,), vault), machine, program=PROGRAM)
     if not os.path.exists(os.path.join(vault.home, "fleet", "manager.json")):
-        return Visit(None)
+        return Visit(None) if joined else Visit(0, failed=True)
     from keyturn.client import managed
 
     try:

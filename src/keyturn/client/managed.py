@@ -13,6 +13,7 @@ for a product (``actions``, ``accepting``), when it is time (``agent_loop``).
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 from keyturn.client import accepting, actions, hosts
 from keyturn.client.homes import Homes
 from keyturn.client.loading import load, status_of
-from keyturn.client.machine import Machine
+from keyturn.client.machine import SYSROOT, Machine
 from keyturn.client.policies import policy_of
 from keyturn.client.telling import Teller
 from keyturn.core import fleet, jws
@@ -30,22 +31,28 @@ from keyturn.core.fleet import CheckIn, Enrollment, EnrollmentToken, Outcome
 from keyturn.core.jws import Kind
 from keyturn.core.model import ProductName
 from keyturn.edge import files, keystore
+from keyturn.edge.probes import Computer
 from keyturn.edge.vault import Shelf, Vault
 from keyturn.flows.fleet import FleetLine
 
 ROUNDS = 20  # Check-ins of one turn: a task has at most four steps here, and several may wait.
+FURTHEST = 1_000_000_000  # How far used numbers are passed over, in steps of three digits.
 SOONEST, LATEST = 5, 86_400  # Seconds between turns that a manager may ask for.
 PROGRAM = "agent"
 
 
 class Manager(NamedTuple):
-    """Who manages this computer: where, whose key (thumbprint), our number there, and what it calls this computer."""
+    """Who manages this computer: where, whose key (thumbprint), our number there, and what it calls this computer.
+
+    ``left``: it said that it knows this computer no more; only a new enrollment helps.
+    """
 
     url: str
     key: str
     computer: str
     name: str
     number: int
+    left: bool = False
 
 
 def manager_of(vault: Vault) -> Manager | None:
@@ -55,8 +62,9 @@ def manager_of(vault: Vault) -> Manager | None:
         return None
     try:
         return Manager(
-            str(value["url"]), str(value["key"]), str(value["computer"]), str(value["name"]), int(value["number"])
-        )
+            str(value["url"]), str(value["key"]), str(value["computer"]), str(value["name"]), int(value["number"]),
+            value.get("left") is True,
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         remedy = "Enroll this computer again: `keyturn agent enroll --token-file F`."
         raise KeyturnError("store_damaged", "the note of the fleet manager is damaged", remedy=remedy) from error
@@ -74,7 +82,7 @@ def enroll(vault: Vault, machine: Machine, text: str, name: str | None = None) -
     """
     token = EnrollmentToken.parse(text)
     known = manager_of(vault)
-    if known is not None and (known.url, known.key) == (token.url, token.key):
+    if known is not None and is_of(known, token):
         return known, False
     files.claim_home(vault.home, "client")
     with files.lock(os.path.join(vault.home, "locks", "fleet")):
@@ -95,14 +103,22 @@ def enroll(vault: Vault, machine: Machine, text: str, name: str | None = None) -
     return manager, True
 
 
+def is_of(manager: Manager, token: EnrollmentToken) -> bool:
+    """Whether a computer with this manager has enrolled already with the one that made ``token``."""
+    return not manager.left and (manager.url, manager.key) == (token.url, token.key)
+
+
 def check_in(vault: Vault, machine: Machine, homes: Homes, *, connect: Callable[..., Any] | None = None) -> int | None:
     """Check in until there is nothing more to do; the seconds to the next time, ``None`` for a computer that nobody manages.
+
+    A manager that knows this computer no more (it was removed there, or this is a copy of another) is left: the key for it is
+    forgotten, so that two computers never speak with one. Used numbers are passed over: an older copy of this store was put back.
 
     Raises: KeyturnError ``fleet_untrusted``, ``service_unreachable``, ``policy_forbids``, ``computer_unknown``,
     ``permission_denied``.
     """
     manager = manager_of(vault)
-    if manager is None:
+    if manager is None or manager.left:
         return None
     with files.lock(os.path.join(vault.home, "locks", "fleet")):
         signer = keystore.load(_place(vault, "agent.key"))
@@ -110,13 +126,28 @@ def check_in(vault: Vault, machine: Machine, homes: Homes, *, connect: Callable[
             raise KeyturnError("permission_denied", "this computer's key for its fleet manager cannot be read")
         policy = policy_of(vault.home, machine)
         outcomes: list[Outcome] = []
+        answer: dict[str, Any] = {}
+        ahead = 1
         with FleetLine(manager.url, manager.key, machine.environ, now=machine.clock, policy=policy) as line:
             for _ in range(ROUNDS):
-                manager = manager._replace(number=manager.number + 1)
+                manager = manager._replace(number=manager.number + ahead)
                 _keep(vault, manager)
-                said = CheckIn(manager.number, manager.name, machine.clock(), *_standing(homes, machine), outcomes)
+                vm, products, anchors = _standing(homes, machine)
+                said = CheckIn(
+                    manager.number, manager.name, machine.clock(), vm, products, outcomes, fleet.identity(anchors, manager.key)
+                )
                 document = jws.sign(Kind.CHECK_IN, said.claims(), signer.public, signer.sign, own=True)
-                answer = line.check_in(document)
+                try:
+                    answer = line.check_in(document)
+                except KeyturnError as error:
+                    if error.code == "computer_unknown":
+                        _keep(vault, manager._replace(left=True))
+                        files.remove(_place(vault, "agent.key"))
+                    if error.code != "request_superseded" or ahead >= FURTHEST:
+                        raise
+                    ahead *= 1000
+                    continue
+                ahead = 1
                 work = answer.get("work")
                 steps = [step for step in work if isinstance(step, dict)] if isinstance(work, list) else []
                 if not steps:
@@ -126,18 +157,24 @@ def check_in(vault: Vault, machine: Machine, homes: Homes, *, connect: Callable[
     return min(max(asked, SOONEST), LATEST) if type(asked) is int else SOONEST * 60
 
 
-def _standing(homes: Homes, machine: Machine) -> tuple[str | None, list[dict[str, Any]]]:
-    """The kind of virtual machine, and how each product stands; one that cannot be loaded is told of by nobody."""
-    found, vm = [], None
+def _standing(homes: Homes, machine: Machine) -> tuple[str | None, list[dict[str, Any]], Mapping[str, str]]:
+    """The kind of virtual machine, how each product stands, and the hardware's anchors; a product that cannot be loaded is
+    told of by nobody.
+    """
+    found: list[dict[str, Any]] = []
+    computer: Computer | None = None
     for shelf in homes.shelves()[: fleet.MAX_PRODUCTS]:
         try:
             loaded = load(shelf, machine)
-            vm = machine.computer(loaded.opened.product).vm_kind
+            computer = machine.computer(loaded.opened.product)
         except KeyturnError:
             continue  # The agent's own turn says so in this computer's log.
         status = status_of(loaded)
         found.append({name: status[name] for name in fleet.TOLD})
-    return vm, found
+    if computer is None and SYSROOT not in machine.environ:  # Without a product nobody may name another computer.
+        with contextlib.suppress(KeyturnError):
+            computer = machine.read()
+    return (None, found, {}) if computer is None else (computer.vm_kind, found, computer.reading.anchors)
 
 
 def _taken(step: Mapping[str, Any], homes: Homes, machine: Machine, connect: Callable[..., Any] | None) -> Outcome:
@@ -193,9 +230,10 @@ class _Step:
         rebind = self._given.get("rebind")
         shelf.keep_rebinder(rebind if isinstance(rebind, str) else None)
         self._agreed(shelf)
-        token, _ = actions.make_request(shelf, self._machine)
+        token, loaded = actions.make_request(shelf, self._machine)
         waiting = shelf.pending()
         assert waiting is not None
+        shelf.keep_sent("request, by the fleet manager", token.encode(), b"", loaded.now)
         return {"request": token, "vector": waiting.vector, "salt": base64.b64encode(waiting.salt).decode()}
 
     def accept(self) -> dict[str, Any]:
@@ -203,7 +241,8 @@ class _Step:
         answer = self._given.get("answer")
         if not isinstance(answer, dict):
             raise KeyturnError("answer_unexpected", "the fleet manager brought no answer")
-        accepting.accept_answer(self._shelf, self._machine, answer, via="fleet")
+        loaded = accepting.accept_answer(self._shelf, self._machine, answer, via="fleet")
+        self._shelf.keep_sent("answer, by the fleet manager", b"", jws.dumps(answer), loaded.now)
         return {}
 
     def rebind(self) -> dict[str, Any]:

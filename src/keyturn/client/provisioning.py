@@ -11,6 +11,7 @@ contact (``client.lines``), the verb (``provision_cli``); the agent applies ever
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tomllib
@@ -25,29 +26,31 @@ from keyturn.client.policies import policy_of
 from keyturn.client.telling import Teller
 from keyturn.core import containers, productkey
 from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.fleet import MAX_TOKEN, EnrollmentToken
 from keyturn.core.model import Channel, product_id
 from keyturn.core.productkey import ProductKey
 from keyturn.edge import files
 from keyturn.edge.vault import Shelf
 
 FOLDER = "provision.d"
-NAMES = ("product_file", "key_file", "via", "host", "consent")
-WAYS = ("auto", "online", "host", "file")
-LATER = ("fleet", "telephone")
+NAMES = ("product_file", "key_file", "via", "host", "consent", "fleet_token_file")
+WAYS = ("auto", "online", "host", "file", "fleet")
 MAX_FILE = 65_536
 # What can be done to a product, in this order.
 ADDED, UPDATED, KEY, CONSENT, ACTIVATED = "product_added", "product_updated", "key_installed", "consent_recorded", "activated"
+ENROLLED = "enrolled"  # The computer, with its fleet manager, which does the rest.
 
 
 class Provision(NamedTuple):
     """What one file says, with its paths made absolute."""
 
     path: str
-    product_file: str
+    product_file: str | None
     key_file: str | None
     via: str
     consent: bool
     host: str | None = None
+    token_file: str | None = None
 
 
 class Applied(NamedTuple):
@@ -120,14 +123,13 @@ def read(path: str) -> Provision:
             raise KeyturnError("provision_malformed", f"{where}: {name[:40]!r} is not known; there are {', '.join(NAMES)}")
         if not isinstance(value, str) or not value:
             raise KeyturnError("provision_malformed", f"{where}: {name} is a text, and not empty")
-    if "product_file" not in values:
-        raise KeyturnError("provision_malformed", f"{path}: product_file is missing")
     via = values.get("via", "auto")
-    if via in LATER:
-        raise KeyturnError(
-            "provision_malformed", f"{path}:{_line(text, 'via')}: this version does not activate by {via} yet",
-            remedy='Use via = "auto", "online", "host" or "file".',
-        )  # fmt: skip
+    if "product_file" not in values and via != "fleet":
+        raise KeyturnError("provision_malformed", f"{path}: product_file is missing")
+    if "key_file" in values and "product_file" not in values:
+        raise KeyturnError("provision_malformed", f"{path}:{_line(text, 'key_file')}: key_file goes with product_file")
+    if ("fleet_token_file" in values) != (via == "fleet"):
+        raise KeyturnError("provision_malformed", f'{path}: via = "fleet" and fleet_token_file go together')
     if "host" in values:
         try:
             hosts.parse(values["host"])
@@ -138,11 +140,22 @@ def read(path: str) -> Provision:
     if values.get("consent", "organization") != "organization":
         raise KeyturnError("provision_malformed", f'{path}:{_line(text, "consent")}: consent is "organization", or left out')
     folder = os.path.dirname(os.path.abspath(path))
-    key_file = values.get("key_file")
-    return Provision(
-        path, os.path.join(folder, values["product_file"]), None if key_file is None else os.path.join(folder, key_file),
-        via, "consent" in values, values.get("host"),
-    )  # fmt: skip
+    product_file, key_file, token_file = (
+        None if values.get(name) is None else os.path.join(folder, values[name])
+        for name in ("product_file", "key_file", "fleet_token_file")
+    )
+    return Provision(path, product_file, key_file, via, "consent" in values, values.get("host"), token_file)
+
+
+def join(homes: Homes, machine: Machine, *, program: str) -> bool:
+    """Enroll this computer where files say so, which their turn in :func:`apply_all` without contact left out; ``False`` if a
+    file says so and it could not be done.
+    """
+    wanted = []
+    for path in provision_files(machine):
+        with contextlib.suppress(KeyturnError):  # One that is not understood was told of in its turn.
+            wanted += [path] if read(path).via == "fleet" else []
+    return all(result.error is None for result in apply_all(homes, machine, wanted, program=program))
 
 
 class _Work:
@@ -155,6 +168,7 @@ class _Work:
         self._homes, self._machine, self._dry_run, self._contact = homes, machine, dry_run, contact
         self._program, self._say, self._connect = program, say, connect
         self._shelf: Shelf | None = None
+        self._keyed = False
         self.product: str | None = None
         self.done: list[str] = []
 
@@ -163,13 +177,24 @@ class _Work:
 
         1. The product file verifies, and is added if it is new or newer.
         2. The key is installed if another one is, or none; a host that is named is the first to be asked.
-        3. The organization's consent is on file, if the file gives it and something may be sent.
-        4. The product is activated, if it has a key and needs it.
+        3. The organization's consent is on file, if the file gives it and this computer is to send something itself.
+        4. The product is activated, if it has a key and needs it; or its fleet manager is left to do that, and this computer
+           enrolls.
 
         Raises: KeyturnError: why a step cannot be taken; ``consent_required``, ``key_file_exposed``, a refusal.
         """
+        if wanted.product_file is not None:
+            self._prepare(wanted, wanted.product_file)
+        # 4.
+        if wanted.token_file is not None:
+            self._enroll(wanted.token_file)
+        elif self._shelf is not None:
+            self._activate_if_needed(self._shelf, wanted)
+
+    def _prepare(self, wanted: Provision, product_file: str) -> None:
+        """Steps 1 to 3 of :meth:`apply`, for a file that names a product."""
         # 1.
-        data = _content(wanted.product_file, containers.MAX_FILE, "product file")
+        data = _content(product_file, containers.MAX_FILE, "product file")
         opened = containers.open_product(containers.expect(data, "product"))
         self.product = str(opened.product.name)
         key = None if wanted.key_file is None else _key(wanted.key_file)
@@ -192,18 +217,38 @@ class _Work:
         if wanted.host is not None and not self._dry_run and shelf.host() is None:
             shelf.keep_host(str(hosts.parse(wanted.host)))  # The agent asks it first, and others if it is gone.
         # 3.
-        if wanted.consent and wanted.via != "file" and not shelf.consented():
+        if wanted.consent and wanted.via not in ("file", "fleet") and not shelf.consented():
             if loaded is not None and not self._dry_run:
                 shelf.keep_consent(loaded.now, "organization")
             self.done.append(CONSENT)
-        # 4.
+        self._keyed = (wished or installed) is not None
+
+    def _activate_if_needed(self, shelf: Shelf, wanted: Provision) -> None:
         loaded = self._load()
-        keyed = (wished or installed) is not None
-        needed = keyed and (KEY in self.done or loaded is None or loading.needs_activation(loaded))
+        needed = self._keyed and (KEY in self.done or loaded is None or loading.needs_activation(loaded))
         if needed and wanted.via != "file" and self._contact:
             if not self._dry_run:
                 self._activate(shelf, wanted)
             self.done.append(ACTIVATED)
+
+    def _enroll(self, path: str) -> None:
+        """Join the fleet of whoever made the token in the file ``path``, unless this computer has.
+
+        Raises: KeyturnError ``provision_malformed``, ``key_file_exposed``, and as ``managed.enroll``.
+        """
+        from keyturn.client import managed
+
+        text = _content(path, MAX_TOKEN, "enrollment token").decode("utf-8", "replace")
+        token = EnrollmentToken.parse(text)
+        if files.open_to_others(path):
+            raise KeyturnError("key_file_exposed", f"others than its owner may read {path}, which lets computers join your fleet")
+        vault = self._homes.write
+        known = managed.manager_of(vault)
+        if not self._contact or (known is not None and managed.is_of(known, token)):
+            return
+        if not self._dry_run:
+            managed.enroll(vault, self._machine, text)
+        self.done.append(ENROLLED)
 
     def state(self) -> str | None:
         """Where the product stands, if it is on this computer."""

@@ -18,7 +18,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from keyturn.core import jws
+from keyturn.core import hardware, jws
 from keyturn.core.documents import VERSION, Claims
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind, Verified
@@ -96,7 +96,10 @@ class Outcome(NamedTuple):
 
 
 class CheckIn(NamedTuple):
-    """A computer says how it is: its ``products`` as in ``status --json``, and how the steps went that it was given."""
+    """A computer says how it is: its ``products`` as in ``status --json``, and how the steps went that it was given.
+
+    ``hardware`` are its pairs, tagged for this fleet (``identity``); none if it shows none.
+    """
 
     number: int
     name: str
@@ -104,11 +107,13 @@ class CheckIn(NamedTuple):
     vm: str | None
     products: Sequence[Mapping[str, Any]]
     outcomes: Sequence[Outcome]
+    hardware: Mapping[str, str] = {}
 
     def claims(self) -> dict[str, Any]:
         return {
             "v": VERSION, "number": self.number, "name": self.name, "iat": self.made_at, "vm": self.vm,
             "products": [dict(one) for one in self.products], "outcomes": [one._asdict() for one in self.outcomes],
+            "hardware": dict(self.hardware),
         }  # fmt: skip
 
 
@@ -127,9 +132,9 @@ def read_enrollment(token: str) -> tuple[Enrollment, Verified]:
     return Enrollment(c.text("secret", 64), c.text("name", 255), c.number("iat")), verified
 
 
-def read_check_in(token: str) -> tuple[CheckIn, Verified]:
-    """Verify with the key that it carries, then read. Raises: KeyturnError (see ``jws.verify_own``)."""
-    verified = jws.verify_own(token, Kind.CHECK_IN)
+def read_check_in(token: str, **options: Any) -> tuple[CheckIn, Verified]:
+    """Verify with the key that it carries, then read; ``options`` and errors as of ``jws.verify_own``."""
+    verified = jws.verify_own(token, Kind.CHECK_IN, **options)
     claims = verified.claims()
     c = Claims(Kind.CHECK_IN, claims)
     products, outcomes = claims.get("products"), claims.get("outcomes")
@@ -137,9 +142,12 @@ def read_check_in(token: str) -> tuple[CheckIn, Verified]:
         raise KeyturnError("document_malformed", "products and outcomes of a check-in are lists")
     if len(products) > MAX_PRODUCTS or len(outcomes) > MAX_OUTCOMES:
         raise KeyturnError("input_too_large", f"a check-in tells of at most {MAX_PRODUCTS} products")
+    pairs = claims.get("hardware")
+    if not isinstance(pairs, dict) or not hardware.well_formed(pairs):
+        raise KeyturnError("document_malformed", "the hardware of a check-in is not made of pairs")
     read = CheckIn(
         c.number("number"), c.text("name", 255), c.number("iat"), c.text_or_none("vm", 40),
-        [_product(one) for one in products], [_outcome(one) for one in outcomes],
+        [_product(one) for one in products], [_outcome(one) for one in outcomes], dict(pairs),
     )  # fmt: skip
     return read, verified
 
@@ -157,6 +165,17 @@ def _outcome(value: object) -> Outcome:
         c.text("task", 40), c.text("product"), c.text("step", 20), c.text_or_none("code", 60), c.text_or_none("detail", 500),
         c.text_or_none("remedy", 500), c.number_or_none("retry_after"), c.mapping("data"),
     )  # fmt: skip
+
+
+def identity(anchors: Mapping[str, str], manager: str) -> dict[str, str]:
+    """A computer's hardware as its fleet manager (thumbprint) is told of it: pairs, tagged as no publisher's product is."""
+    return hardware.pairs(anchors, ProductName(manager, "fleet", False))
+
+
+def is_other(known: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether two identities are of two computers, beyond doubt: enough is known of both, and it is not the same."""
+    found = hardware.match(now, known)
+    return not found.same and (found.known >= 2 or "vm" in known.keys() & now.keys())
 
 
 def plan(action: str, way: str, *, key: bool) -> tuple[str, ...]:

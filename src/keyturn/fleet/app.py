@@ -1,8 +1,7 @@
-"""The fleet manager over HTTPS: its directory, enrollment, check-ins, health, figures.
+"""The fleet manager over HTTPS: its directory, enrollment, check-ins, health, figures; and the console beside them.
 
-Keeps: the table of routes for agents, and the rings around them. Leaves to others: what an agent is told
-(``manager``), what people
-see (the console's own routes), limits, problem documents and sockets (``edge``).
+Keeps: the table of routes for agents, and the rings around all routes. Leaves to others: what an agent is told
+(``manager``), what people see (``console``), limits, problem documents and sockets (``edge``).
 """
 
 from __future__ import annotations
@@ -15,17 +14,25 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from keyturn.core import jws
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.fleet import read_check_in
+from keyturn.edge import sodium
 from keyturn.edge.endorsing import Endorser
 from keyturn.edge.limits import Limits
 from keyturn.edge.metrics import MEDIA_TYPE, Metrics
 from keyturn.edge.observed import Observed
+from keyturn.edge.ratelimit import Limiter
 from keyturn.edge.serverlog import Log
+from keyturn.edge.shedding import Shedding, admission
 from keyturn.edge.together import Together
 from keyturn.edge.web import PUBLIC, Route, application, health, json_response
+from keyturn.fleet import console, pages
 from keyturn.fleet.manager import FleetManager
+from keyturn.fleet.pages import ForPeople
+from keyturn.fleet.proxying import Connect
+from keyturn.fleet.shedding import CHECK_IN, DIRECTORY, FREE, admit
+from keyturn.flows.exchange import Line
 
-DIRECTORY = "/.well-known/keyturn-fleet"
 LOCAL = "local"
 
 
@@ -44,9 +51,12 @@ def routes(fleet: FleetManager, metrics: Metrics) -> list[Route]:
         token, now = _token(await request.body()), fleet.clock()
         return json_response(await together.write(lambda db: fleet.enroll(db, token, now)))
 
-    async def check_in(request: Request) -> Response:
+    async def check_in(request: Request) -> Response | Refused:
         token, now = _token(await request.body()), fleet.clock()
-        return json_response(await together.write(lambda db: fleet.check_in(db, token, now)))
+        admit(fleet, admission(request), token)
+        heard, verified = read_check_in(token, holds=sodium.holds)
+        said = await together.write(lambda db: fleet.check_in(db, heard, verified.kid, now))
+        return said if isinstance(said, Refused) else json_response(said)
 
     async def gauges(request: Request) -> Response:
         found = fleet.database.read(lambda db: _gauges(db, fleet.clock()))
@@ -55,25 +65,27 @@ def routes(fleet: FleetManager, metrics: Metrics) -> list[Route]:
     return [
         Route(DIRECTORY, "GET", directory, PUBLIC),
         Route("/v1/enroll", "POST", enroll, PUBLIC),
-        Route("/v1/check-in", "POST", check_in, PUBLIC, jws.MAX_TOKEN),
+        Route(CHECK_IN, "POST", check_in, PUBLIC, jws.MAX_TOKEN),
         Route("/metrics", "GET", gauges, LOCAL),
         *health(lambda: fleet.database.read(lambda db: bool(db.execute("SELECT 1").fetchone()[0] == 1))),
     ]
 
 
-def build(fleet: FleetManager, log: Log) -> ASGIApp:
-    """The application with its limits, ready to be served."""
+def build(fleet: FleetManager, log: Log, *, environ: Mapping[str, str] | None = None, connect: Connect = Line) -> ASGIApp:
+    """The application with its limits, ready to be served. ``environ`` and ``connect`` are for lines to a publisher's service."""
     metrics = Metrics()
-    table = routes(fleet, metrics)
+    table = [*routes(fleet, metrics), *console.routes(fleet, environ or {}, connect)]
 
     async def local(request: Request) -> None:
         if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
             raise KeyturnError("permission_denied", "Figures are shown on the fleet manager itself.")
 
-    limited = Limits(application(table, guards={LOCAL: local}), routes=table, log=log)
-    return Observed(
-        limited, routes=frozenset(route.path for route in table), log=log, metrics=metrics, chance=fleet.chance
-    )
+    app = application(table, guards={LOCAL: local, **pages.guards(fleet)})
+    shedding = Shedding(app, Limiter(fleet.home.settings.rates()), exchange=CHECK_IN, free=FREE)
+    limited = Limits(shedding, routes=table, log=log)
+    paths = frozenset(route.path for route in table)
+    observed = Observed(limited, routes=paths, log=log, metrics=metrics, chance=fleet.chance)
+    return ForPeople(observed, fleet, table)
 
 
 def _gauges(db: Connection, now: int) -> Mapping[tuple[str, str], Mapping[str, float]]:

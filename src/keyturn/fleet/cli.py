@@ -4,19 +4,15 @@ of their own.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
 from typing import Any
 
 import click
 
-from keyturn.core.errors import KeyturnError
-from keyturn.edge import clock
-from keyturn.edge.terminal import Call, Verbs, address, pass_call
+from keyturn.edge import accounts, clock
+from keyturn.edge.terminal import Call, Verbs, pass_call
 from keyturn.fleet import home, keys, store, tasks
+from keyturn.fleet.accounts import ADMINISTRATOR, new_link
 from keyturn.fleet.context import home_path, opened, opened_home, readable, who
-from keyturn.flows import installing
 
 _TASKS = "keyturn.fleet.task_cli"
 _COMPUTERS = "keyturn.fleet.computer_cli"
@@ -39,6 +35,13 @@ _COMPUTERS = "keyturn.fleet.computer_cli"
         "inspect": "keyturn.fleet.carry_cli:inspect",
         "report": "keyturn.fleet.report_cli:report",
         "token": "keyturn.fleet.token_cli:token",
+        "user": "keyturn.fleet.user_cli:user",
+        "discover": "keyturn.fleet.discover_cli:discover",
+        "install": "keyturn.fleet.install:install",
+        "doctor": "keyturn.fleet.doctor:doctor",
+        "backup": "keyturn.fleet.backup_cli:backup",
+        "restore": "keyturn.fleet.backup_cli:restore",
+        "verify": "keyturn.fleet.backup_cli:verify",
     },
 )
 def fleet() -> None:
@@ -60,14 +63,18 @@ def init(call: Call, files: tuple[str, ...], url: str | None, if_needed: bool) -
     new = home.initialise(path, clock.now(), url)
     with opened(call) as manager:
         added = [manager.add_product(data, who(call)) for data in given]
+        link = new_link(manager, ADMINISTRATOR, who(call)) if new else None
         said = {
             "home": str(path), "changed": new or any(changed for _, changed in added), "url": manager.home.url,
             "products": [
                 {"product": str(one.product.name), "name": one.product.title, "changed": changed} for one, changed in added
             ],
+            "link": link,
         }  # fmt: skip
     lines = [f"{'Made a fleet manager in' if new else 'A fleet manager is in'} {path}."]
     lines += [f"  {one.product.title:<24} {'added' if changed else 'there already'}" for one, changed in added]
+    if link is not None:
+        lines += ["", "The console's first administrator opens this once it runs, once, within 7 days:", f"  {link}"]
     call.emit(said, "\n".join(lines))
     call.next("keyturn fleet run, and for the computers: keyturn fleet token create")
 
@@ -78,37 +85,21 @@ def init(call: Call, files: tuple[str, ...], url: str | None, if_needed: bool) -
 @pass_call
 def run(call: Call, listen: str | None, allow_root: bool) -> None:
     """Run the fleet manager until SIGTERM: agents check in, and what waits for the publisher is sent."""
-    from keyturn.edge import files as disk
-    from keyturn.edge import listen as listening
     from keyturn.edge.serverlog import open_log
+    from keyturn.fleet import pages
     from keyturn.fleet.app import build
-    from keyturn.fleet.tending import Tender, tended
+    from keyturn.fleet.tending import Tender
+    from keyturn.flows.serving import serve
 
     with opened(call) as manager:
-        at, port = address(listen or manager.home.settings.listen)
-        if os.geteuid() == 0 and not allow_root and at not in installing.LOOPBACK:
-            raise KeyturnError("loopback_only", f"listening on {at} as root")
-        listening.raise_file_limit()
         log = open_log(clock.now)
-        cert, key = manager.home.tls_files
-
-        async def main() -> None:
-            stop = asyncio.Event()
-
-            def ready(found: listening.Ready) -> None:
-                place = f"{f'[{at}]' if ':' in at else at}:{found.port}"
-                disk.write_json(manager.home.path / home.LISTENING, {"listen": place})
-                url = f"https://{place}"
-                click.echo(
-                    json.dumps({"event": "ready", "url": url, "pid": found.pid}) if call.json else f"Ready at {url}"
-                )
-
-            async with tended(Tender(manager, log, call.environ), stop):
-                await listening.serve(
-                    build(manager, log), host=at, port=port, tls_cert=cert, tls_key=key, on_ready=ready, stop=stop
-                )
-
-        listening.run(main())
+        if missing := pages.missing():
+            lost = ", ".join(sorted(set(missing.values())))
+            call.say(f"The console works, without {lost}: this package lacks {', '.join(missing)}.")
+        serve(
+            call, listen or manager.home.settings.listen, lambda _port: build(manager, log, environ=call.environ),
+            lambda _port: Tender(manager, log, call.environ), manager.home.path, manager.home.tls_files, allow_root=allow_root,
+        )  # fmt: skip
 
 
 @fleet.command()
@@ -181,6 +172,7 @@ def config_show(call: Call, origin: bool) -> None:
 def config_set(call: Call, name: str, value: str) -> None:
     """Change one setting. A running manager takes it when it is started again."""
     path = home_path(call)
-    opened_home(call)
-    home.change_setting(path, name, value)
+    with accounts.kept_whose_it_is(path):
+        opened_home(call)
+        home.change_setting(path, name, value)
     call.emit({"name": name, "value": value}, f"{name} is {value}.")

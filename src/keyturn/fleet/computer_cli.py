@@ -83,12 +83,7 @@ def remove(call: Call, selector: Selector) -> None:
         call.confirm(
             f"{len(chosen)} computers are forgotten here; they stay as they are, and have to be enrolled again to come back."
         )
-
-        def write(db: Any) -> None:
-            db.executemany("DELETE FROM computer WHERE id = ?", [(one,) for one in chosen])
-            store.audit(db, manager.clock(), who(call), "computers_removed", {"computers": len(chosen)})
-
-        manager.database.write_now(write)
+        manager.database.write_now(lambda db: store.forget(db, chosen, who=who(call), now=manager.clock()))
     call.emit({"removed": len(chosen)}, f"{len(chosen)} computers were forgotten.")
 
 

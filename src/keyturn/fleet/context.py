@@ -14,7 +14,7 @@ import click
 
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName, parse_rfc3339
-from keyturn.edge import clock
+from keyturn.edge import accounts, clock
 from keyturn.edge.database import Database
 from keyturn.edge.terminal import Call, program_home
 from keyturn.fleet.home import FleetHome
@@ -36,16 +36,19 @@ def opened_home(call: Call) -> FleetHome:
 
 @contextmanager
 def opened(call: Call) -> Iterator[FleetManager]:
-    """The fleet manager of this command line. Works while ``run`` runs: the database has one writer at a time.
+    """The fleet manager of this command line; what root writes is made the home's owner's.
+
+    Works while ``run`` runs: the database has one writer at a time.
 
     Raises: KeyturnError ``not_initialised``, ``home_foreign``, ``test_only``.
     """
     home = opened_home(call)
-    database = home.open_database()
-    try:
-        yield FleetManager(home, database, clock=now_of(call.environ, database), chance=secrets.token_bytes)
-    finally:
-        database.close()
+    with accounts.kept_whose_it_is(home.path):
+        database = home.open_database()
+        try:
+            yield FleetManager(home, database, clock=now_of(call.environ, database), chance=secrets.token_bytes)
+        finally:
+            database.close()
 
 
 def who(call: Call) -> str:

@@ -23,12 +23,17 @@ from keyturn.core.model import ProductName
 from keyturn.edge import files, keystore, settings, sodium, tls
 from keyturn.edge.database import Database, open_database
 from keyturn.edge.keystore import Signer
+from keyturn.edge.ratelimit import Rate, Rates
+from keyturn.edge.settings import LISTENING
 
 PROGRAM = "fleet"
+DATABASE = "fleet.db"
+SETTINGS_FILE, KEY, SEED, SEAL = "fleet.toml", "fleet.key", "rebind.seed", "seal.key"
 NOTHING_HERE = "Run `keyturn fleet init FILE.ktproduct` first."
-LISTENING = "listening.json"
 DEFAULTS: Mapping[str, str] = {
     "url": "", "listen": "127.0.0.1:8445", "check_in": "120", "again": "10", "gather": "3", "session_hours": "12",
+    # Requests, PER_SECOND/BURST or off. Generous: a site of ten thousand may switch on behind one address.
+    "rate_address": "200/20000", "rate_prefix": "400/40000",
 }  # fmt: skip
 _NUMBERS = {"check_in": (10, 86_400), "again": (5, 600), "gather": (0, 600), "session_hours": (1, 168)}
 
@@ -46,6 +51,12 @@ class Settings(NamedTuple):
     again: int
     gather: int
     session_hours: int
+    rate_address: str
+    rate_prefix: str
+
+    def rates(self) -> Rates:
+        """The limits on requests. Raises: KeyturnError ``usage`` for a setting that is no rate."""
+        return Rates(Rate.parse(self.rate_address), Rate.parse(self.rate_prefix))
 
 
 class FleetHome:
@@ -56,8 +67,8 @@ class FleetHome:
         files.check_home(path, PROGRAM)
         self.path, self._environ = path, environ
         self.settings, self.origins = read_settings(path, environ)
-        signer = keystore.load(path / "fleet.key", sodium.signer)
-        seed, seal = (files.read(path / name) for name in ("rebind.seed", "seal.key"))
+        signer = keystore.load(path / KEY, sodium.signer)
+        seed, seal = (files.read(path / name) for name in (SEED, SEAL))
         if signer is None or seed is None or seal is None or len(seed) != 32 or len(seal) != 32:
             raise KeyturnError("store_damaged", f"{path} lacks one of its keys", remedy="Restore it from a backup.")
         self.signer: Signer = signer
@@ -70,10 +81,15 @@ class FleetHome:
         return str(self.path / "tls" / "cert.pem"), str(self.path / "tls" / "key.pem")
 
     @property
+    def listening(self) -> str:
+        """Where the manager listens, or did last; else where it would."""
+        said = files.read_json(self.path / LISTENING) or {}
+        return str(said.get("listen") or self.settings.listen)
+
+    @property
     def url(self) -> str:
         """How computers reach this manager: the setting, or where it listens, or did last."""
-        said = files.read_json(self.path / LISTENING) or {}
-        return self.settings.url or f"https://{said.get('listen') or self.settings.listen}"
+        return self.settings.url or f"https://{self.listening}"
 
     def rebinder(self, product: ProductName) -> Signer:
         """The key that rebinds activations of one product."""
@@ -82,7 +98,7 @@ class FleetHome:
         return self._rebinders[product]
 
     def open_database(self) -> Database:
-        return open_database(self.path / "fleet.db", migrations=migrations())
+        return open_database(self.path / DATABASE, migrations=migrations())
 
 
 def migrations() -> list[str]:
@@ -101,21 +117,21 @@ def initialise(path: Path, now: int, url: str | None) -> bool:
     Raises: KeyturnError ``home_foreign``, ``storage_failed``, ``permission_denied``.
     """
     files.check_home(path, PROGRAM)
-    if (path / "fleet.toml").exists():
+    if (path / SETTINGS_FILE).exists():
         files.claim_home(path, PROGRAM)  # Unless it is claimed already: an attempt may have been cut short just before.
         return False
     # 1.
     path.mkdir(parents=True, exist_ok=True)
     os.chmod(path, 0o700)
-    if keystore.load(path / "fleet.key") is None:
-        keystore.create(path / "fleet.key")
-    for name in ("rebind.seed", "seal.key"):
+    if keystore.load(path / KEY) is None:
+        keystore.create(path / KEY)
+    for name in (SEED, SEAL):
         if files.read(path / name) is None:
             files.write(path / name, secrets.token_bytes(32), files.PRIVATE)
     if files.read(path / "tls" / "cert.pem") is None:
         tls.create_own(path / "tls", name=f"Keyturn fleet manager on {socket.gethostname()}"[:64], now=now)
     # 2.
-    settings.write(path / "fleet.toml", {} if url is None else {"url": url})
+    settings.write(path / SETTINGS_FILE, {} if url is None else {"url": url})
     files.claim_home(path, PROGRAM)
     return True
 
@@ -125,13 +141,13 @@ def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dic
 
     Raises: KeyturnError ``not_initialised``, ``file_malformed``, ``usage``.
     """
-    values, origins = settings.read(path / "fleet.toml", DEFAULTS, "KEYTURN_FLEET_", environ, remedy=NOTHING_HERE)
+    values, origins = settings.read(path / SETTINGS_FILE, DEFAULTS, "KEYTURN_FLEET_", environ, remedy=NOTHING_HERE)
     return _settings(values), origins
 
 
 def change_setting(path: Path, name: str, value: str) -> None:
     """Raises: KeyturnError ``usage`` for a name that is no setting or a value that means nothing."""
-    settings.change(path / "fleet.toml", DEFAULTS, name, value, _settings)
+    settings.change(path / SETTINGS_FILE, DEFAULTS, name, value, _settings)
 
 
 def _settings(values: Mapping[str, str]) -> Settings:
@@ -140,7 +156,9 @@ def _settings(values: Mapping[str, str]) -> Settings:
             raise KeyturnError("usage", f"{name} is a number from {low} to {high}, not {values[name]!r}")
     if values["url"] and not values["url"].startswith("https://"):
         raise KeyturnError("usage", "url is an https:// address")
-    return Settings(
+    found = Settings(
         values["url"].rstrip("/") or None, values["listen"], int(values["check_in"]), int(values["again"]),
-        int(values["gather"]), int(values["session_hours"]),
+        int(values["gather"]), int(values["session_hours"]), values["rate_address"], values["rate_prefix"],
     )  # fmt: skip
+    found.rates()
+    return found

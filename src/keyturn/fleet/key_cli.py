@@ -10,7 +10,7 @@ import click
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName
 from keyturn.edge.terminal import Call, Verbs, pass_call, warn_about_argv
-from keyturn.fleet import keys, store
+from keyturn.fleet import keys
 from keyturn.fleet.context import opened, readable, who
 from keyturn.fleet.keys import Given
 from keyturn.fleet.manager import named_product
@@ -130,14 +130,8 @@ def key_set(call: Call, name: str, remark: str | None, owned: int | None) -> Non
     """Change what is remembered about a key."""
     with opened(call) as manager:
         row = manager.database.read(lambda db: keys.find(db, name))
-        manager.database.write_now(
-            lambda db: (
-                db.execute(
-                    "UPDATE key SET remark = coalesce(?, remark), owned = coalesce(?, owned) WHERE product = ? AND serial = ?",
-                    (remark, owned, row["product"], row["serial"]),
-                ).rowcount
-            )
-        )
+        said, number = (row["remark"] if remark is None else remark), (row["owned"] if owned is None else owned)
+        manager.database.write_now(lambda db: keys.change(db, row, remark=said, owned=number))
     call.emit({"product_id": row["product_id"]}, f"{row['product_id']} was changed.")
 
 
@@ -151,12 +145,7 @@ def key_remove(call: Call, name: str) -> None:
         call.confirm(
             f"The key …{row['partial']} ({row['product_id']}) is forgotten here, and cannot be shown again by anybody here."
         )
-
-        def write(db: object) -> None:
-            db.execute("DELETE FROM key WHERE product = ? AND serial = ?", (row["product"], row["serial"]))  # type: ignore[attr-defined]
-            store.audit(db, manager.clock(), who(call), "key_removed", {"product_id": row["product_id"]})  # type: ignore[arg-type]
-
-        manager.database.write_now(write)
+        manager.database.write_now(lambda db: keys.remove(db, row, who=who(call), now=manager.clock()))
     call.emit({"product_id": row["product_id"], "removed": True}, f"{row['product_id']} was forgotten.")
 
 

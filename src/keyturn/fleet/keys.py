@@ -134,6 +134,19 @@ def used(db: Connection, product: str, serial: int, used: int, seats: int, now: 
     )
 
 
+def change(db: Connection, row: Row, *, remark: str | None, owned: int | None) -> None:
+    """Keep another remark, and another number of seats that the organization says it owns."""
+    db.execute(
+        "UPDATE key SET remark = ?, owned = ? WHERE product = ? AND serial = ?", (remark, owned, row["product"], row["serial"])
+    )
+
+
+def remove(db: Connection, row: Row, *, who: str, now: int) -> None:
+    """Forget a key here. Computers that have it keep it."""
+    db.execute("DELETE FROM key WHERE product = ? AND serial = ?", (row["product"], row["serial"]))
+    store.audit(db, now, who, "key_removed", {"product_id": row["product_id"]})
+
+
 def question(sealer: Sealer, row: Row, signer: Signer, nonce: bytes, now: int) -> str:
     """Ask the publisher how a key stands: signed with the fleet's key for that product, and with the proof that the
     key is held.

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from keyturn.core import containers, fleet, ids, jws
 from keyturn.core.containers import Opened
 from keyturn.core.documents import read_request
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.fleet import CheckIn
 from keyturn.core.jws import Kind
 from keyturn.core.model import ProductName
 from keyturn.core.rebinding import Rebind
@@ -75,21 +76,25 @@ class FleetManager:
         computer = tokens.enroll(db, asked, verified.kid, now=now, chance=self.chance)
         return {"v": 1, "computer": computer, "check_in": self.home.settings.again, "server_time": now}
 
-    def check_in(self, db: Connection, token: str, now: int) -> dict[str, Any]:
-        """Hear how a computer is, take in what it did, and say what is next.
+    def check_in(self, db: Connection, said: CheckIn, agent: str, now: int) -> dict[str, Any] | Refused:
+        """Hear how a computer is, take in what it did, and say what is next. ``agent`` is the key (thumbprint) that signed it.
 
-        1. It is signed with a key that enrolled, and newer than what that computer said before.
+        1. That key enrolled, and this is newer than what that computer said before. A number that was used already,
+           from other hardware than used it, is that of a copy: one computer's numbers only grow, whatever is changed in it. It is
+           refused, and enrolls as the computer that it is.
         2. Its outcomes come first: its report is of the time after them.
         3. The steps that are due, each with all that it needs.
 
-        Raises: KeyturnError ``computer_unknown``, ``request_superseded``, ``signature_invalid``, ``document_malformed``.
+        Raises: KeyturnError ``computer_unknown``, ``request_superseded``.
         """
         # 1.
-        said, verified = fleet.read_check_in(token)
-        computer = store.computer_of(db, verified.kid)
+        computer = store.computer_of(db, agent)
         if computer is None:
             raise KeyturnError("computer_unknown")
         if said.number <= computer["number"]:
+            if fleet.is_other(json.loads(computer["hardware"]), said.hardware):
+                store.note(db, computer["id"], now, "copy refused")
+                return Refused("computer_unknown", "another computer has this key too: one was copied from the other")
             raise KeyturnError("request_superseded", "a newer check-in of this computer was heard already")
         # 2.
         for outcome in said.outcomes:
@@ -277,6 +282,12 @@ def product_row(db: Connection, product: str) -> Row:
         )
     assert isinstance(row, Row)
     return row
+
+
+def products(db: Connection) -> list[dict[str, str]]:
+    """The products that are kept here, by name: ``name``, ``slug`` and ``title``."""
+    rows = db.execute("SELECT name, title FROM product ORDER BY name")
+    return [{"name": row["name"], "slug": ProductName.parse(row["name"]).slug, "title": row["title"]} for row in rows]
 
 
 def named_product(db: Connection, text: str | None) -> Row:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from sqlite3 import Connection, Row
 from typing import Any
 
 from keyturn.core import containers, jws, trust
 from keyturn.core.containers import Opened
-from keyturn.core.documents import Release, Request, read_request
+from keyturn.core.documents import Release, Request
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.fleet import CARRY, SEND
 from keyturn.core.jws import Kind
@@ -50,48 +51,62 @@ class Forwarder:
         """Send what is due, product by product; how many requests that were. Raises nothing: what fails is logged
         and tried again.
         """
-        sent = 0
-        for product in self._fleet.database.read(_waiting):
-            while items := self._fleet.database.read(lambda db, p=product: self._due(db, p)):  # type: ignore[misc]
-                if not self._send(product, items):
-                    break
-                sent += len(items)
+        sent = sum(self._all_of(product) for product in self._fleet.database.read(_waiting))
         now = self._fleet.clock()
         for product in [name for name, (_, used) in self._lines.items() if not 0 <= now - used < IDLE]:
             self._lines.pop(product)[0].__exit__(None, None, None)
         return sent
 
-    def _due(self, db: Connection, product: str) -> list[Row]:
-        """The next batch: full, or nobody has added to it for a moment."""
+    def _all_of(self, product: str) -> int:
+        """Send what is due of one product, batch by batch; the answers to one are kept while the next is on its way."""
+        sent, kept = 0, None
+        flying: frozenset[tuple[str, str]] = frozenset()
+        while items := self._fleet.database.read(lambda db, f=flying: self._due(db, product, f)):  # type: ignore[misc]
+            batch = self._send(product, items)
+            if kept is not None:
+                kept.result()
+            if batch is None:
+                return sent
+            kept = self._keep(product, items, batch)
+            flying = frozenset((item["task"], item["computer"]) for item in items)
+            sent += len(items)
+        if kept is not None:
+            kept.result()
+        return sent
+
+    def _due(self, db: Connection, product: str, flying: frozenset[tuple[str, str]]) -> list[Row]:
+        """The next batch: full, or nobody has added to it for a moment. ``flying`` are those whose answers are being kept."""
         now = self._fleet.clock()
         rows = db.execute(
             "SELECT i.*, t.action, t.serial FROM item i JOIN task t ON t.id = i.task"
             " WHERE i.product = ? AND i.step = ? AND i.open = 1 AND i.not_before <= ?"
             " ORDER BY i.changed_at, i.task, i.computer LIMIT ?",
-            (product, SEND, now, BATCH),
+            (product, SEND, now, BATCH + len(flying)),
         ).fetchall()
+        rows = [row for row in rows if (row["task"], row["computer"]) not in flying][:BATCH]
         newest = max((row["changed_at"] for row in rows), default=0)
         return rows if len(rows) == BATCH or newest <= now - self._fleet.home.settings.gather else []
 
-    def _send(self, product: str, items: Sequence[Row]) -> bool:
-        """Send one batch and keep what comes back; whether it came."""
-        database, now = self._fleet.database, self._fleet.clock()
+    def _send(self, product: str, items: Sequence[Row]) -> Batch | None:
+        """Send one batch; ``None`` if nothing came back, which is noted."""
         try:
             line = self._line(product)
             batch = line.send_all([item["document"] for item in items])
         except KeyturnError as error:
             self._log("forward_failed", {"code": error.code, "detail": error.detail})
             refused, remedy = Refused(error.code, error.detail, error.retry_after or tasks.RETRY), error.remedy
-            database.write_now(lambda db: _all_failed(db, items, refused, now, remedy))
+            now = self._fleet.clock()
+            self._fleet.database.write_now(lambda db: _all_failed(db, items, refused, now, remedy))
             with contextlib.suppress(KeyError):
                 self._lines.pop(product)[0].__exit__(None, None, None)
-            return False
-        database.write_now(lambda db: take(db, product, items, batch, now))
-        self._lines[product] = line, now
-        self._log(
-            "forwarded", {"requests": len(items), "refused": sum(isinstance(one, Refused) for one in batch.outcomes)}
-        )
-        return True
+            return None
+        self._lines[product] = line, self._fleet.clock()
+        return batch
+
+    def _keep(self, product: str, items: Sequence[Row], batch: Batch) -> Future[None]:
+        now, refused = self._fleet.clock(), sum(isinstance(one, Refused) for one in batch.outcomes)
+        self._log("forwarded", {"requests": len(items), "refused": refused})
+        return self._fleet.database.write(lambda db: take(db, product, items, batch, now))
 
     def _line(self, product: str) -> Line:
         if product not in self._lines:
@@ -122,7 +137,8 @@ def take_one(db: Connection, item: Row, outcome: Mapping[str, Any] | Refused, no
         return False
     releasing = jws.kind_of(item["document"]) is Kind.RELEASE
     if not isinstance(outcome, Refused) and not releasing:
-        _activated(db, item, read_request(item["document"])[0], outcome, now)
+        # Its signature was verified when the computer gave it.
+        _activated(db, item, Request.read(jws.loads(jws.payload_of(item["document"]))), outcome, now)
     elif not isinstance(outcome, Refused):
         binding.drop(db, item["product"], _release(item)[0].activation)
         _go_on_with(db, item, {"answer": dict(outcome)}, now)

@@ -14,12 +14,6 @@ from keyturn.fleet.context import opened
 from keyturn.fleet.context import selecting as selector_options
 from keyturn.fleet.selecting import Selector
 
-COLUMNS = (
-    "computer", "product", "name", "edition", "product_id", "partial_key", "channel", "via", "state", "reason", "activated_at",
-    "valid_until", "grace_until", "last_seen", "groups",
-)  # fmt: skip
-TRUE_UP = ("slug", "owned", "installed", "over")
-
 
 @click.command("report", cls=Verb)
 @selector_options
@@ -36,7 +30,7 @@ def report(call: Call, as_csv: bool, as_html: bool, output: str | None, selector
             lambda db: reporting.report(db, manager.clock(), selecting.choose(db, selector) if selector.given else None)
         )
     if as_csv:
-        text = reporting.as_csv(found["computers"], COLUMNS)
+        text = reporting.as_csv(found["computers"], reporting.COLUMNS)
     elif as_html:
         text = templates.page("report.html", **found)
     else:

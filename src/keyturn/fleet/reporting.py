@@ -16,6 +16,10 @@ from keyturn.fleet import store
 
 SOON = 90 * DAY  # What ends within this time is listed.
 STATES = tuple(state.word for state in State)
+COLUMNS = (
+    "computer", "product", "name", "edition", "product_id", "partial_key", "channel", "via", "state", "reason", "activated_at",
+    "valid_until", "grace_until", "last_seen", "groups",
+)  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # What spreadsheets take for a formula, or for its beginning.
 
 

@@ -117,19 +117,25 @@ def _holding(db: Connection, term: Term) -> set[str]:
         }
     elif term.field in LICENSE_FIELDS:
         rows = db.execute(f"SELECT computer AS id, {term.field} AS value FROM license").fetchall()  # noqa: S608 (a name of FIELDS)
-        found = {row["id"] for row in rows if _fits(row["value"], term)}
+        found = _fitting(rows, term)
     elif term.field == "group":
         rows = db.execute("SELECT computer AS id, grp AS value FROM member").fetchall()
-        found = {row["id"] for row in rows if _fits(row["value"], term)}
+        found = _fitting(rows, term)
     elif term.field == "last":
         rows = db.execute(_LAST).fetchall()
-        found = {row["id"] for row in rows if _fits(row["value"], term)}
+        found = _fitting(rows, term)
     else:
         rows = db.execute(f"SELECT id, {term.field} AS value FROM computer").fetchall()  # noqa: S608 (a name of FIELDS)
-        found = {row["id"] for row in rows if _fits(row["value"], term)}
+        found = _fitting(rows, term)
     if term.equal:
         return found
     return {row["id"] for row in db.execute("SELECT id FROM computer")} - found
+
+
+def _fitting(rows: Sequence[Row], term: Term) -> set[str]:
+    """The ids of the rows whose value fits; each value is compared once, however many have it."""
+    fits = {value: _fits(value, term) for value in {row["value"] for row in rows}}
+    return {row["id"] for row in rows if fits[row["value"]]}
 
 
 def _fits(value: str | None, term: Term) -> bool:

@@ -52,8 +52,8 @@ def computer_of(db: Connection, agent: str) -> Row | None:
 def take_report(db: Connection, computer: Row, said: CheckIn, now: int) -> None:
     """Keep what a computer said of itself and its products; a product that it no longer has is forgotten here too."""
     db.execute(
-        "UPDATE computer SET name = ?, number = ?, vm = ?, seen_at = ? WHERE id = ?",
-        (said.name, said.number, said.vm, now, computer["id"]),
+        "UPDATE computer SET name = ?, number = ?, vm = ?, hardware = ?, seen_at = ? WHERE id = ?",
+        (said.name, said.number, said.vm, json.dumps(dict(said.hardware)), now, computer["id"]),
     )
     known = {row["product"]: row for row in db.execute("SELECT * FROM license WHERE computer = ?", (computer["id"],))}
     for told in said.products:
@@ -66,6 +66,12 @@ def take_report(db: Connection, computer: Row, said: CheckIn, now: int) -> None:
     for product in known:
         db.execute("DELETE FROM license WHERE computer = ? AND product = ?", (computer["id"], product))
         note(db, computer["id"], now, "removed", product=product)
+
+
+def forget(db: Connection, computers: Sequence[str], *, who: str, now: int) -> None:
+    """Forget computers: their agents are answered no more. What is licensed there stays as it is."""
+    db.executemany("DELETE FROM computer WHERE id = ?", [(one,) for one in computers])
+    audit(db, now, who, "computers_removed", {"computers": len(computers)})
 
 
 def put_in_group(db: Connection, group: str, computers: Sequence[str]) -> None:
@@ -87,17 +93,22 @@ def listed(db: Connection, computers: Sequence[str] | None = None) -> list[dict[
 
     ``last_action`` is the newest thing that was to be done there: ``outcome`` is ``done``, ``failed``, ``cancelled`` or the step.
     """
-    wanted = None if computers is None else set(computers)
-    rows = db.execute("SELECT * FROM computer ORDER BY name, id")
-    chosen = [row for row in rows if wanted is None or row["id"] in wanted]
+    wanted = None if computers is None else json.dumps(list(computers))
+
+    def those(statement: str, column: str) -> list[Row]:
+        if wanted is None:
+            return db.execute(statement.format("")).fetchall()
+        return db.execute(statement.format(f"WHERE {column} IN (SELECT value FROM json_each(?))"), (wanted,)).fetchall()  # noqa: S608 (ours)
+
+    chosen = those("SELECT * FROM computer {} ORDER BY name, id", "id")
     licenses: dict[str, list[dict[str, Any]]] = {}
-    for row in db.execute("SELECT * FROM license ORDER BY product"):
+    for row in those("SELECT * FROM license {} ORDER BY product", "computer"):
         one = {**dict(row), "usable": bool(row["usable"])}
         licenses.setdefault(one.pop("computer"), []).append(one)
     members: dict[str, list[str]] = {}
-    for row in db.execute("SELECT computer, grp FROM member ORDER BY grp"):
+    for row in those("SELECT computer, grp FROM member {} ORDER BY grp", "computer"):
         members.setdefault(row["computer"], []).append(row["grp"])
-    last = {row["computer"]: row for row in db.execute(_LAST_ACTION)}
+    last = {row["computer"]: row for row in those(_LAST_ACTION, "i.computer")}
     return [
         {
             "id": row["id"], "name": row["name"], "groups": members.get(row["id"], []), "vm": row["vm"],
@@ -139,5 +150,5 @@ _PUT = (
 _LAST_ACTION = (
     "SELECT computer, action, step, code FROM (SELECT i.computer, t.action, i.step, i.code,"
     " row_number() OVER (PARTITION BY i.computer ORDER BY t.made_at DESC, t.id DESC) AS n"
-    " FROM item i JOIN task t ON t.id = i.task) WHERE n = 1"
+    " FROM item i JOIN task t ON t.id = i.task {}) WHERE n = 1"
 )

@@ -49,7 +49,7 @@ def token_create(call: Call, group: str | None, uses: int | None, expires: str) 
                 chance=manager.chance,
             )
         )
-    lines = ready_lines(made.text)
+    lines = tokens.ready_lines(made.text)
     said = {
         "id": name,
         "token": made.text,
@@ -68,33 +68,6 @@ def token_create(call: Call, group: str | None, uses: int | None, expires: str) 
     for system, line in lines.items():
         text += [f"{system}:", *(f"  {part}" for part in line.splitlines())]
     call.emit(said, "\n".join(text))
-
-
-def ready_lines(text: str) -> dict[str, str]:
-    """What an administrator pastes, by system. The token stands in a file that root alone reads, never in a command
-    line's arguments.
-    """
-    path = "/etc/keyturn/fleet.token"
-    return {
-        "debian": (
-            f"sudo install -d -m 0755 /etc/keyturn && sudo install -m 0600 /dev/stdin {path} <<'END'\n{text}\nEND\n"
-            f"sudo keyturn agent enroll --token-file {path} && sudo keyturn agent install"
-            " && sudo systemctl enable --now keyturn-agent"
-        ),
-        "windows": (
-            f'Set-Content -Path "$env:ProgramData\\Keyturn\\fleet.token" -Value "{text}"\n'
-            'keyturn agent enroll --token-file "$env:ProgramData\\Keyturn\\fleet.token"'
-        ),
-        "ansible": (
-            f"- ansible.builtin.copy: {{dest: {path}, mode: '0600', content: \"{text}\"}}\n"
-            f"- ansible.builtin.command: keyturn agent enroll --token-file {path}"
-        ),
-        "cloud-init": (
-            f"write_files:\n- {{path: {path}, permissions: '0600', content: \"{text}\"}}\n"
-            f"runcmd:\n- [keyturn, agent, enroll, --token-file, {path}]\n- [keyturn, agent, install]\n"
-            "- [systemctl, enable, --now, keyturn-agent]"
-        ),
-    }
 
 
 @token.command("list")

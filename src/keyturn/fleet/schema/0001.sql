@@ -1,17 +1,19 @@
 -- The fleet manager's tables. Times are seconds since 1970; products are THUMBPRINT/SLUG.
 
--- Who asks. `agent` is the thumbprint of the computer's key for this manager, `number` that of its newest check-in.
+-- Who asks. `agent` is the thumbprint of the computer's key for this manager, `number` that of its newest check-in,
+-- `hardware` the pairs (JSON) that it showed then: two computers with one key are told apart by both.
 CREATE TABLE computer (
   id TEXT PRIMARY KEY,
   name TEXT NOT NULL,
   agent TEXT NOT NULL UNIQUE,
   number INTEGER NOT NULL,
   vm TEXT,
+  hardware TEXT NOT NULL DEFAULT '{}',
   enrolled_at INTEGER NOT NULL,
   enrolled_by TEXT NOT NULL,
   seen_at INTEGER
 ) STRICT;
-CREATE INDEX computer_name ON computer (name);
+CREATE INDEX computer_name ON computer (name, id);
 
 CREATE TABLE member (
   grp TEXT NOT NULL,
@@ -162,7 +164,7 @@ CREATE TABLE export (
   imported_at INTEGER
 ) STRICT;
 
--- People of the console.
+-- People of the console. `failed` wrong passwords in a row; nobody signs in under the name before `locked_until`.
 CREATE TABLE account (
   name TEXT PRIMARY KEY,
   password TEXT NOT NULL,
@@ -172,11 +174,18 @@ CREATE TABLE account (
   locked_until INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+-- Who is signed in: the hash of the cookie's secret.
 CREATE TABLE session (
   id BLOB PRIMARY KEY,
   account TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
-  csrf TEXT NOT NULL,
-  made_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One-time links with which a person makes an account; the secret's hash only.
+CREATE TABLE invitation (
+  secret BLOB PRIMARY KEY,
+  role TEXT NOT NULL,
+  made_by TEXT NOT NULL,
   expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

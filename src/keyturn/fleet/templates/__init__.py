@@ -16,6 +16,6 @@ def _environment() -> jinja2.Environment:
     )  # fmt: skip
 
 
-def page(name: str, **values: Any) -> str:
+def page(name: str, /, **values: Any) -> str:
     """The page of this name with these values."""
     return _environment().get_template(name).render(**values)
