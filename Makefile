@@ -1,5 +1,5 @@
 # The one door to the workshop: `make` lists what there is.
-# Needs Python 3.11 or newer (with venv), git and make; everything else is installed below .venv and tests/node.
+# Needs Python 3.11 or newer (with venv), git and make; everything else is installed below .venv, tests/node and packaging/console.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -7,6 +7,9 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.made-for
 LOCKS  := base service host fleet demo phone wheel dev
 NODE   := tests/node/node_modules/.made
+# Parts of others that the console uses in the browser; fetched, never committed, and shipped in the wheel.
+VENDOR  := src/keyturn/fleet/static/vendor
+CONSOLE := $(VENDOR)/htmx.min.js
 # More than the default, for example: make test PYTEST_ARGS='-x -k productkey'
 PYTEST_ARGS ?=
 
@@ -18,12 +21,12 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help dev demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid show-keys show-lifecycle show-host show-fleet chaos faults forge codes hostile lifecycles in-time wheel deb client-bundle locale lock clean
+.PHONY: help dev console demo test pytest lint types node vectors vectors-check pages docs man bench simulate unit show-online show-solid show-keys show-lifecycle show-host show-fleet show-telephone chaos faults forge codes hostile lifecycles in-time wheel deb client-bundle locale lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-dev: $(STAMP) ## make the environment .venv from the hash-pinned lock files (does nothing when they are unchanged)
+dev: $(STAMP) $(CONSOLE) ## make the environment .venv from the hash-pinned lock files (does nothing when they are unchanged)
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -39,7 +42,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP) ## the whole story on this computer, in under a minute: mint a key, activate, check, return the seat
 	$(VENV)/bin/keyturn demo
 
-test: lint types node vectors-check pytest ## everything that CI checks
+test: lint types node console vectors-check pytest ## everything that CI checks
 
 pytest: $(STAMP) ## the tests alone (PYTEST_ARGS='-x -k word')
 	$(PY) -m pytest $(PYTEST_ARGS)
@@ -58,6 +61,20 @@ $(NODE): tests/node/package.json tests/node/package-lock.json
 	  touch $@; \
 	else \
 	  echo "*** NOT INSTALLED: npm's jose and @noble/curves. The checks in Node will be SKIPPED. ***" >&2; \
+	  test "$${CI:-}" != true; \
+	fi
+
+console: $(CONSOLE) ## what the fleet manager's console needs in the browser: htmx, Pico CSS, uPlot
+
+# Without npm the console works plainly, and the tests that need these parts are listed as skipped; under CI that is a failure.
+$(CONSOLE): packaging/console/package.json packaging/console/package-lock.json
+	@if command -v npm >/dev/null 2>&1 && (cd packaging/console && npm ci --silent --no-audit --no-fund --ignore-scripts); then \
+	  mkdir -p $(VENDOR) && cd packaging/console/node_modules && \
+	  cp uplot/dist/uPlot.iife.min.js uplot/dist/uPlot.min.css @picocss/pico/css/pico.min.css '$(CURDIR)/$(VENDOR)' && \
+	  cp uplot/LICENSE '$(CURDIR)/$(VENDOR)/uPlot.LICENSE.txt' && cp htmx.org/LICENSE '$(CURDIR)/$(VENDOR)/htmx.LICENSE.txt' && \
+	  cp @picocss/pico/LICENSE.md '$(CURDIR)/$(VENDOR)/pico.LICENSE.txt' && cp htmx.org/dist/htmx.min.js '$(CURDIR)/$@'; \
+	else \
+	  echo "*** NOT INSTALLED: htmx, Pico CSS and uPlot. The console will be plain, and its tests SKIPPED. ***" >&2; \
 	  test "$${CI:-}" != true; \
 	fi
 
@@ -103,8 +120,11 @@ show-lifecycle: $(STAMP) ## walk the list "the license lifecycle on the computer
 show-host: $(STAMP) ## walk the list "activation host": thresholds, failover, clones, impostors, kills, virtual years (SHOW='--only WORD')
 	$(PY) tests/show_host.py $(SHOW)
 
-show-fleet: $(STAMP) $(NODE) ## walk the list "fleet manager": by proxy, by file, re-imaging, limits, kills, console (SHOW='--only WORD')
+show-fleet: $(STAMP) $(NODE) $(CONSOLE) ## walk the list "fleet manager": by proxy, by file, re-imaging, limits, kills, console (SHOW='--only WORD')
 	$(PY) tests/show_fleet.py $(SHOW)
+
+show-telephone: $(STAMP) $(NODE) ## walk the list "by telephone": by hand without a network, slips, limits, tickets, pages (SHOW='--only WORD')
+	$(PY) tests/show_telephone.py $(SHOW)
 
 BUDGET ?= 3m
 chaos: $(STAMP) ## kill storms against the real service (BUDGET=20m SEED=...)
@@ -128,7 +148,7 @@ lifecycles: $(STAMP) ## random lives of a copy against a small model of its stat
 in-time: $(STAMP) ## the whole suite on other days: +90 d, +1 y, +10 y, leap day, 2038, 2100 (MOMENT=+10y; needs gcc)
 	$(PY) tests/in_time.py $(if $(MOMENT),--moment $(MOMENT))
 
-wheel: $(STAMP) ## build the wheel into dist/
+wheel: $(STAMP) $(CONSOLE) ## build the wheel into dist/
 	$(PY) -m build --wheel --no-isolation --outdir dist .
 
 deb: $(STAMP) ## the Debian package of client and agent, in build/
@@ -156,5 +176,5 @@ lock: $(STAMP) ## pin the dependencies of pyproject.toml anew (LOCK_FLAGS=--upgr
 	@! grep -nE '://|@ |^ *(-i|-f|--index|--extra-index|--find-links|--trusted-host)|^ *#' $(LOCKS:%=requirements/%.txt)
 
 clean: ## remove what was made here
-	rm -rf $(VENV) dist build tests/node/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage*
+	rm -rf $(VENV) dist build tests/node/node_modules packaging/console/node_modules $(VENDOR) .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage*
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

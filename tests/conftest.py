@@ -26,6 +26,9 @@ COMPLETE = os.environ.get("CI") == "true" and os.geteuid() == 0
 _REMEDIES = {
     "jose": "npm, a network, then `make node`",
     "@noble/curves": "npm, a network, then `make node`",
+    "axe-core": "npm, a network, then `make node`",
+    "console": "npm, a network, then `make console`",
+    "chromium": "install Chromium (Debian: chromium)",
     "root": "run it as root",
     "node": "install Node.js",
     "softhsm2-util": "install SoftHSM 2 (Debian: softhsm2)",
@@ -51,7 +54,9 @@ def is_there(tool: str) -> bool:
     """Say whether this computer has what ``needs`` names."""
     if tool == "root":
         return os.geteuid() == 0
-    if tool in {"jose", "@noble/curves"}:
+    if tool == "console":
+        return (TESTS.parent / "src" / "keyturn" / "fleet" / "static" / "vendor" / "htmx.min.js").is_file()
+    if tool in {"jose", "@noble/curves", "axe-core"}:
         return (TESTS / "node" / "node_modules" / tool / "package.json").is_file()
     if tool == "openssl-headers":
         return Path("/usr/include/openssl/evp.h").exists()

@@ -33,6 +33,8 @@ from make_pages import service_routes
 
 ROOT = Path(__file__).parents[1]
 DOCS, SOURCE = ROOT / "docs", ROOT / "src" / "keyturn"
+# A server's settings stand in variables that begin so.
+_SETTINGS = {"KEYTURN_SERVICE_": SETTINGS, "KEYTURN_HOST_": HOST_SETTINGS, "KEYTURN_FLEET_": FLEET_SETTINGS}
 _VARIABLE = re.compile(r"_?KEYTURN_[A-Z]+(_[A-Z]+)*|[a-z]+_proxy")
 
 
@@ -147,10 +149,7 @@ def variables(modules: Iterable[ast.Module]) -> set[str]:
                 found.add(asked)
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found |= {node.value} if _VARIABLE.fullmatch(node.value) else set()
-            if isinstance(node, ast.JoinedStr) and ast.unparse(node)[2:].startswith("KEYTURN_SERVICE_{"):
-                found |= {f"KEYTURN_SERVICE_{name.upper()}" for name in SETTINGS}
-            if isinstance(node, ast.JoinedStr) and ast.unparse(node)[2:].startswith("KEYTURN_HOST_{"):
-                found |= {f"KEYTURN_HOST_{name.upper()}" for name in HOST_SETTINGS}
+                found |= {f"{node.value}{name.upper()}" for name in _SETTINGS.get(node.value, ())}
     return found
 
 

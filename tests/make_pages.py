@@ -42,6 +42,9 @@ SUMMARIES = {
     "/metrics": "Figures in the text format of Prometheus",
     "/v1/openapi.json": "The OpenAPI 3.1 description",
     "/docs": "The description for people",
+    "/phone": "The page that answers an installation ID",
+    "/phone.js": "That page's script",
+    "/phone/voice": "The voice menu, for telephony providers",
 }
 
 

@@ -9,7 +9,8 @@ TESTS = Path(__file__).parent
 RUN = (TESTS.parent / ".ci" / "run").read_text("utf-8")
 # On every Debian system (packages coreutils, dash, dpkg, tar are essential); or no program at all.
 ESSENTIAL = frozenset({"sh", "dash", "chroot", "sha256sum", "tar", "dpkg", "dpkg-deb"})
-OTHERWISE = {"openssl-headers": "libssl-dev", "dbusmock": "python3-dbusmock", "jose": "npm:npm", "@noble/curves": "npm:npm"}
+OTHERWISE = {"openssl-headers": "libssl-dev", "dbusmock": "python3-dbusmock", "jose": "npm:npm", "@noble/curves": "npm:npm",
+             "axe-core": "npm:npm", "console": "npm:npm"}
 NEVER = frozenset({"root", "tool", "no-such-program"})
 
 

@@ -27,7 +27,7 @@ from docs_facts import DOCS, ROOT, Subject, events, gone, page, rows, section, s
 from keyturn.core import hardware
 from keyturn.core.errors import CATALOGUE
 from keyturn.core.terms import Terms
-from keyturn.service.home import SETTINGS, read_settings, write_settings
+from keyturn.service.home import SETTINGS, read_settings, settings_file
 from keyturn.service.tokens import RIGHTS, ROLES
 from keyturn.verbs import root
 
@@ -128,7 +128,7 @@ def test_the_customers_table_would_notice_another_rule(tmp_path: Path, monkeypat
 
 def test_settings_have_the_defaults_that_are_told(tmp_path: Path) -> None:
     """Default, variable and origin of each setting are those of the page."""
-    write_settings(tmp_path, {})
+    settings_file(tmp_path).touch()
     settings, origins = read_settings(tmp_path, {})
     assert set(origins.values()) == {"default"}
     text = section("settings.md", "Settings of")

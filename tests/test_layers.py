@@ -54,7 +54,7 @@ CLIENT_NEVER = ("keyturn.edge.database", "keyturn.edge.web")
 CLIENT_FLOWS = ("keyturn.flows", "keyturn.flows.exchange", "keyturn.flows.fleet", "keyturn.flows.hosting")
 CLIENT_FOREIGN = frozenset({"click", "cryptography", "dns"})
 # What a client may have besides, by its extra `phone`: imported in a function of the module that names the extra.
-CLIENT_PHONE = {"keyturn.edge.bls": "py_ecc", "keyturn.edge.words": "mnemonic"}
+CLIENT_PHONE = {"keyturn.edge.bls": "py_ecc", "keyturn.edge.words": "mnemonic", "keyturn.edge.qr": "segno"}
 
 
 class Import(NamedTuple):

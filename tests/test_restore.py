@@ -106,7 +106,7 @@ def test_without_the_secrets_nothing_is_proven_and_they_can_follow(made: Stock, 
     with home.open_database() as database, pytest.raises(KeyturnError) as error:
         ActivationService(home, database, clock=made.world.clock, chance=chance.token_bytes)
     assert error.value.code == "store_damaged" and "pepper 1 is missing" in error.value.detail
-    assert len(restore.put_secrets(made.secrets, target, {})) == 7
+    assert len(restore.put_secrets(made.secrets, target, {})) == 9
     assert failing(target, now) == set()
     assert restore.put_secrets(made.secrets, target, {}) == []
 

@@ -14,6 +14,8 @@ _CLIENT = {
     "remove-key": "keyturn.client.cli:remove_key",
     "activate": "keyturn.client.activating:activate",
     "deactivate": "keyturn.client.activating:deactivate",
+    "installation-id": "keyturn.client.telephone_cli:installation_id",
+    "confirm": "keyturn.client.telephone_cli:confirm",
     "disclose": "keyturn.client.disclosing:disclose",
     "export": "keyturn.client.carrying:export",
     "relay": "keyturn.client.carrying:relay",

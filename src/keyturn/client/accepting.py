@@ -106,6 +106,8 @@ def accept_rebinding(shelf: Shelf, machine: Machine, given: Mapping[str, Any]) -
             held = Held(certificate, request, {str(k): str(v) for k, v in vector.items()}, base64.b64decode(salt), rebind=rebind)
         except binascii.Error as error:
             raise KeyturnError("answer_unexpected", "the rebinding is not whole") from error
+        if len(held.salt) < 16:
+            raise KeyturnError("answer_unexpected", "the rebinding is not whole")
         found = license.check_certificate(held, opened.product, chain, jws.thumbprint(loaded.public))
         if license.doubt(held, opened.document, chain) is not None:
             raise KeyturnError("issuer_revoked", "the certificate is signed by a key that its publisher revoked")

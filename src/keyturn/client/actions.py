@@ -149,7 +149,7 @@ def make_request(
             commitment=hardware.commitment(vector, salt),
             facts=_facts(computer.facts, computer.unreadable, loaded.record, product_version, withheld),
             state=int(loaded.standing.state), previous=None if loaded.held is None else jws.digest(loaded.held.certificate),
-            activation=None if loaded.certificate is None else loaded.certificate.activation,
+            activation=None if loaded.certificate is None else loaded.certificate.activation or None,
             vm=computer.vm_kind, container=computer.container,
             ephemeral=weak and not store_lasts(shelf.path), allow_ephemeral=allow_ephemeral,
             bundle=loaded.opened.chain.newest.number, rebind=shelf.rebinder(),
@@ -202,6 +202,12 @@ def make_release(shelf: Shelf, machine: Machine) -> str:
         waiting = shelf.release()
         if waiting is not None and loaded.certificate is None:
             return waiting  # One beside a certificate that holds was left over by an earlier activation.
+        if loaded.certificate is not None and loaded.held is None:
+            raise KeyturnError(
+                "usage", "a seat that was taken by telephone has no name here yet, so it cannot be returned",
+                remedy="Make it a certificate first, which costs nothing: `keyturn activate --via online`, or by a file. Or ask"
+                " the publisher's staff to take it back.",
+            )  # fmt: skip
         if loaded.certificate is None or loaded.held is None:
             raise KeyturnError("release_unknown", f"{loaded.opened.product.title} holds no seat on this computer")
         if loaded.held.host is not None:

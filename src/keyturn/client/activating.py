@@ -33,8 +33,9 @@ ca_option = click.option(
 @key_file_option
 @scope_option
 @click.option(
-    "--via", type=click.Choice(["auto", "online", "host", "file"]), default="auto", help="How to activate; auto: by the key."
-)
+    "--via", type=click.Choice(["auto", "online", "host", "file", "telephone"]), default="auto",
+    help="How to activate; auto: by the key.",
+)  # fmt: skip
 @click.option("--host", metavar="NAME[:PORT]", help="The activation host to ask (default: the last good one, then DNS).")
 @click.option("--dry-run", is_flag=True, help="Send nothing; say what this computer knows.")
 @click.option("--ask", is_flag=True, help="With --dry-run: ask the service, take no seat.")
@@ -60,9 +61,15 @@ def activate(
         return
     if (via == "host" or host is not None) and not asks_a_host(loaded):
         raise KeyturnError("usage", "this product key is not one for activation hosts", remedy="Leave --via and --host out.")
-    if not loading.needs_activation(loaded):
+    # What was confirmed by telephone becomes a certificate if somebody asks for it; the seat is the same.
+    if not loading.needs_activation(loaded) and not (via == "online" and loaded.via == "telephone"):
         call.emit({"products": [status_of(loaded)]}, status_text([status_of(loaded)]))
         call.say("Nothing to do: this product is licensed already.")
+        return
+    if via == "telephone":
+        from keyturn.client.telephone_cli import show_id
+
+        show_id(call, shelf, machine)
         return
     teller = Teller(shelf.vault, machine)
     with teller.faults(loaded.name):
@@ -174,8 +181,13 @@ def _consent(call: Call, shelf: Shelf, machine: Machine, token: str, loaded: Loa
         raise KeyturnError("consent_required")
     call.say(disclosure_text(disclosure(token, loaded)))
     answer = click.prompt(
-        "Send this? [send/file/later]", type=click.Choice(["send", "file", "later"]), show_choices=False, err=True
-    )
+        "Send this? [send/telephone/file/later]", type=click.Choice(["send", "telephone", "file", "later"]),
+        show_choices=False, err=True,
+    )  # fmt: skip
+    if answer == "telephone":
+        raise KeyturnError(
+            "consent_required", "Nothing was sent.", remedy="Activate by telephone instead: `keyturn installation-id`."
+        )
     if answer == "file":
         raise KeyturnError(
             "consent_required", "Nothing was sent.", remedy="Make a file instead: `keyturn export request -o F.ktx`."

@@ -86,14 +86,14 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None, at_h
     # 3.
     record = None if public is None else _record(shelf, product.name, public)
     # 4.
-    held, certificate, why_not = _certificate(shelf, opened, public)
+    key = _key(shelf)
+    held, certificate, why_not, vector, doubtful = _license(shelf, opened, public, key, guid)
     # 5.
     tolerance = None
-    if held is not None and certificate is not None:
+    if certificate is not None:
         reading = machine.computer(product).reading
-        tolerance = hardware.same(held.vector, hardware.vector(reading, product.name))
+        tolerance = hardware.same(vector, hardware.vector(reading, product.name))
     # 6.
-    doubtful = None if held is None or certificate is None else license.doubt(held, opened.document, opened.chain)
     listed = _revocations(shelf, opened)
     withdrawn = None if listed is None or certificate is None else listed.withdrawn(certificate)
     extended = Terms.read(product.terms).extended_days > 0 and _asks_for_more(shelf, machine)
@@ -104,7 +104,7 @@ def load(shelf: Shelf, machine: Machine, *, pin: ProductName | None = None, at_h
         extended=extended, withdrawn=withdrawn,
     )  # fmt: skip
     return Loaded(
-        shelf, opened, now, _key(shelf), guid, public, possession, record, held, certificate, tolerance, doubtful, standing,
+        shelf, opened, now, key, guid, public, possession, record, held, certificate, tolerance, doubtful, standing,
         shelf.via() if certificate is not None else None, why_not, extended, listed, withdrawn,
     )  # fmt: skip
 
@@ -152,7 +152,7 @@ def status_of(loaded: Loaded) -> dict[str, Any]:
         "product_id": loaded.key.product_id if loaded.key else certificate.product_id if certificate else None,
         "partial_key": loaded.key.partial if loaded.key else None,
         "installation_guid": loaded.guid,
-        "activation_id": certificate.activation if certificate else None,
+        "activation_id": certificate.activation or None if certificate else None,
         "channel": certificate.channel.value if certificate else loaded.key.channel if loaded.key else None,
         "via": loaded.via,
         "scope": loaded.shelf.vault.scope,
@@ -254,22 +254,52 @@ def _revocations(shelf: Shelf, opened: Opened) -> Revocations | None:
     return max(found, key=lambda one: one.number, default=None)
 
 
-def _certificate(shelf: Shelf, opened: Opened, public: bytes | None) -> tuple[Held | None, Certificate | None, str | None]:
+class _Stored(NamedTuple):
+    """The license that is stored: with ``certificate`` it holds, by ``vector``'s hardware; without it ``why_not`` says why."""
+
+    held: Held | None
+    certificate: Certificate | None
+    why_not: str | None
+    vector: Mapping[str, str] = {}
+    doubtful: Revocation | None = None
+
+
+def _license(
+    shelf: Shelf, opened: Opened, public: bytes | None, key: InstalledKey | None, guid: str | None
+) -> _Stored:
     try:
         held = shelf.held()
         released = shelf.release()
         if held is None:
-            return None, None, "released" if released is not None else None
+            confirmed = _confirmed(shelf, opened, public, key, guid)
+            return confirmed or _Stored(None, None, "released" if released is not None else None)
         if public is None:
-            return held, None, "document_foreign"
+            return _Stored(held, None, "document_foreign")
         certificate = license.check_certificate(held, opened.product, opened.chain, jws.thumbprint(public))
         if released is not None:
             release = Release.read(jws.verify_own(released, Kind.RELEASE).claims())
             if release.activation == certificate.activation:
-                return held, None, "released"
+                return _Stored(held, None, "released")
     except KeyturnError as error:
-        return None, None, error.code
-    return held, certificate, None
+        return _Stored(None, None, error.code)
+    return _Stored(held, certificate, None, held.vector, license.doubt(held, opened.document, opened.chain))
+
+
+def _confirmed(
+    shelf: Shelf, opened: Opened, public: bytes | None, key: InstalledKey | None, guid: str | None
+) -> _Stored | None:
+    """The license that a call left behind, if there is one. What verifies it is imported for those who have one."""
+    if shelf.via() != "telephone":
+        return None
+    if public is None or guid is None:
+        return _Stored(None, None, "document_foreign")
+    from keyturn.client import telephone
+
+    found = telephone.read(shelf, opened, key, guid, public)
+    if found is None:
+        return None
+    certificate, revoked, vector = found
+    return _Stored(None, certificate, None, vector, revoked or opened.chain.doubt(opened.document, Kind.PRODUCT))
 
 
 def _key(shelf: Shelf) -> InstalledKey | None:

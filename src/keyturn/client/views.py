@@ -32,6 +32,10 @@ _REASONS = {
     "clock_behind": noted("this computer's clock is behind a time it has already seen"),
     "document_foreign": noted("the stored license belongs to another computer or installation"),
     "signature_invalid": noted("the stored license was changed"),
+    "code_malformed": noted("the stored confirmation ID was changed"),
+    "code_mistyped": noted("the stored confirmation ID was changed"),
+    "code_foreign": noted("the stored confirmation ID was changed"),
+    "extra_missing": noted("the part that verifies telephone codes is not installed"),
     "store_damaged": noted("the store is damaged"),
 }
 # What is left to do where the organization's policy forbids the publisher's service.

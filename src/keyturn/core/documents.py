@@ -112,6 +112,7 @@ class ProductFile(NamedTuple):
     terms: Mapping[str, Any]
     floor: Floor
     issued_at: int
+    edition_numbers: Mapping[str, int] = {}  # In confirmation IDs; none in files from before telephone activation.
 
     def claims(self) -> dict[str, Any]:
         return {
@@ -121,6 +122,7 @@ class ProductFile(NamedTuple):
             "urls": {"service": self.service_url, "probe": self.probe_url, "terms": self.terms_url},
             "ca": self.ca, "mode": self.mode, "terms": dict(self.terms),
             "bundle_floor": {"number": self.floor.number, "digest": self.floor.digest}, "iat": self.issued_at,
+            **({"edition_numbers": dict(self.edition_numbers)} if self.edition_numbers else {}),
         }  # fmt: skip
 
     @classmethod
@@ -128,6 +130,9 @@ class ProductFile(NamedTuple):
         """Raises: KeyturnError ``document_malformed``."""
         c = Claims(Kind.PRODUCT, claims)
         urls, floor, editions = c.mapping("urls"), c.mapping("bundle_floor"), c.mapping("editions")
+        numbers = c.mapping("edition_numbers") if "edition_numbers" in claims else {}
+        if not all(type(number) is int for number in numbers.values()) or len(set(numbers.values())) != len(numbers):
+            raise KeyturnError("document_malformed", "the product file numbers two editions alike, or not at all")
         name = ProductName.parse(c.text("product"))
         if c.flag("test") != name.test or not isinstance(urls.get("service"), str):
             raise KeyturnError("document_malformed", "the product file contradicts itself")
@@ -136,6 +141,7 @@ class ProductFile(NamedTuple):
             {str(edition): tuple(map(str, features)) for edition, features in editions.items()},
             urls["service"], urls.get("probe"), urls.get("terms"), c.text_or_none("ca", 8000), c.text("mode", 10),
             c.mapping("terms"), Floor(int(floor.get("number", 0)), str(floor.get("digest"))), c.number("iat"),
+            numbers,
         )  # fmt: skip
 
 

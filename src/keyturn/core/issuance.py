@@ -142,19 +142,11 @@ def certificate(
 ) -> Certificate:
     """Write the certificate that carries out ``grant``.
 
-    A fleet manager may rebind what one organization's key activates on known hardware, and nothing else.
-
-    Its end is the earliest of: the key's own date, the key's days since the activation, and, with weak evidence,
-    the product's term for computers that cannot be told apart. With none of them it lasts for ever.
+    A fleet manager may rebind what one organization's key activates on known hardware, and nothing else. It ends at :func:`end`.
     """
-    ends: list[tuple[int, str]] = []
-    if key.until is not None:
-        ends.append((key.until, "until"))
-    if key.term_days is not None:
-        ends.append((grant.activated_at + key.term_days * DAY, "days"))
-    if grant.evidence == "weak" and (terms.weak_evidence == "term" or request.ephemeral):
-        ends.append((now + terms.weak_days * DAY, "weak"))
-    expires_at, term = min(ends) if ends else (None, "permanent")
+    expires_at, term = end(
+        key, terms, weak=grant.evidence == "weak", activated_at=grant.activated_at, ephemeral=request.ephemeral, now=now
+    )
     return Certificate(
         product=request.product, publisher=publisher, activation=grant.activation, installation=request.installation,
         issued_at=now, expires_at=expires_at,
@@ -165,6 +157,23 @@ def certificate(
         term=term, floor=floor,
         rebind=request.rebind if key.channel is Channel.MAK and grant.evidence == "strong" else None,
     )  # fmt: skip
+
+
+def end(
+    key: Key, terms: Terms, *, weak: bool, activated_at: int, now: int, ephemeral: bool = False
+) -> tuple[int | None, str]:
+    """When a right to this key ends, and by which term: the earliest of the key's own date, the key's days since the
+    activation, and, with weak evidence, the product's term for computers that cannot be told apart. With none of them it lasts
+    for ever.
+    """
+    ends: list[tuple[int, str]] = []
+    if key.until is not None:
+        ends.append((key.until, "until"))
+    if key.term_days is not None:
+        ends.append((activated_at + key.term_days * DAY, "days"))
+    if weak and (terms.weak_evidence == "term" or ephemeral):
+        ends.append((now + terms.weak_days * DAY, "weak"))
+    return min(ends) if ends else (None, "permanent")
 
 
 def host_certificate(

@@ -254,6 +254,7 @@ _REMEDIES = {
     "activation_reclaimed": "The seat was taken back by the publisher's staff: ask them, or activate again: `keyturn activate`.",
     "clock_behind": "Set this computer's clock; the license follows by itself.",
     "store_damaged": "Activate again: `keyturn activate`; a seat that is held costs nothing.",
+    "extra_missing": "Install what verifies telephone codes: `pip install 'keyturn[phone]'`.",
     "document_foreign": "The stored license belongs to another computer or installation. Activate this one: `keyturn activate`.",
 }
 

@@ -4,8 +4,8 @@ Keeps: where a request is counted, and in which order. Leaves to others: the ari
 ``Retry-After`` (``limits``), and who it is that renews, which each program looks up in its own rows.
 
 1. Every request is counted at its address, before anything is computed for it; but not those that are free.
-2. Where that is used up, an exchange may still be a renewal: one that names an activation is proven out of a reserved
-   share, and served if this very installation holds one. Everything else waits.
+2. Where that is used up, an exchange may still be a renewal: one that says so (it names an activation, or is a check-in) is
+   proven out of a reserved share, and served if it is one. Everything else waits.
 3. After the proof it is counted at its key, if it proved one, in the same manner.
 """
 
@@ -25,6 +25,14 @@ HEALTH = frozenset({"/healthz", "/readyz"})
 _ADMISSION = "keyturn.admission"
 
 
+def _names_activation(token: str) -> bool:
+    """What the document says, unverified: it decides only whether it is worth verifying."""
+    try:
+        return isinstance(jws.loads(jws.payload_of(token)).get("activation"), str)
+    except KeyturnError:
+        return False
+
+
 class Admission:
     """One request's way past the limits. ``wait`` is what its address must wait, unless it renews; 0.0 is nothing."""
 
@@ -34,12 +42,12 @@ class Admission:
         self._ticks = ticks
         self._wait = wait
 
-    def look(self, token: str) -> None:
-        """Before the proof: with nothing left at this address, only what names an activation goes on.
+    def look(self, token: str, renews: Callable[[str], bool] = _names_activation) -> None:
+        """Before the proof: with nothing left at this address, only what says that it renews goes on.
 
         Raises: KeyturnError ``too_many_requests``.
         """
-        if self._wait and not _names_activation(token):
+        if self._wait and not renews(token):
             raise _too_many(self._wait, "from this address")
         if self._wait:
             _stop(self._limiter.renew(self._address, self._ticks()), "from this address")
@@ -109,11 +117,3 @@ def _stop(wait: float, where: str) -> None:
 
 def _too_many(wait: float, where: str) -> KeyturnError:
     return KeyturnError("too_many_requests", f"Too many requests {where}.", retry_after=whole_seconds(wait))
-
-
-def _names_activation(token: str) -> bool:
-    """What the document says, unverified: it decides only whether it is worth verifying."""
-    try:
-        return isinstance(jws.loads(jws.payload_of(token)).get("activation"), str)
-    except KeyturnError:
-        return False

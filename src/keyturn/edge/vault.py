@@ -3,8 +3,8 @@
 - ``product.json`` (bundles and product file), ``key.json``, ``installation.json``, ``license.json``, ``release.json``,
   ``record.jws``: readable by everybody, because every program must be able to check its license.
 - ``key.secret`` (K) and ``installation.key``: mode 0600.
-- ``pending.json``: the request that was made and not answered yet; ``telephone.json``: the same, by telephone. ``sent/``: what was
-  sent and received.
+- ``pending.json``: the request that was made and not answered yet; ``telephone.json``: the same, by telephone.
+- ``sent/``: what was sent and received.
 - The record is mirrored under ``mirror/``. It can be deleted; that never gains anything.
 
 Nothing here is believed: ``client.loading`` verifies everything it reads, every time.

@@ -16,7 +16,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Callable, Sequence
-from sqlite3 import Connection
+from sqlite3 import Connection, Row
 from typing import Any, NamedTuple, TypeVar
 
 from keyturn.core import issuance, jws, trust
@@ -271,10 +271,11 @@ class ActivationService:
         row = self.database.read(lambda db: catalog.find_product(db, slug))
         name = ProductName.parse(row["name"])
         editions = self.database.read(lambda db: catalog.editions(db, slug))
+        numbers = self.database.read(lambda db: catalog.edition_numbers(db, slug))
         product = ProductFile(
             name, row["title"], self.home.settings.publisher, row["version"], editions, self.home.settings.url,
             self.home.settings.probe_url, row["terms_url"], self.home.ca or None, row["mode"], json.loads(row["terms"]),
-            self.home.chain.floor, now,
+            self.home.chain.floor, now, numbers,
         )  # fmt: skip
         key, signer = self.home.signer(trust.role_for(name.test), now)
         return {
@@ -325,9 +326,17 @@ class ActivationService:
         terms, found, sealed = self._look_up(product, serial)
         return terms, found, self.sealer.open(sealed, found or 0)
 
+    def key_of(self, serial: int) -> tuple[Row | None, bytes]:
+        """A key with its product's name, title and terms, and its K: nobody's, in the same time, where there is no such key."""
+        row = self.database.look(
+            "SELECT k.*, p.name, p.title, p.terms FROM product_key k JOIN product p ON p.slug = k.product WHERE k.serial = ?",
+            (serial,),
+        )
+        return row, self.sealer.open(self._nobody if row is None else row["sealed"], 0 if row is None else serial)
+
     def _look_up(self, product: ProductName, serial: int) -> tuple[Terms | None, int | None, bytes]:
         terms, found, sealed = seats.look_up(self.database, str(product), serial, self._nobody)
-        return None if terms is None else _terms(terms), found, sealed
+        return None if terms is None else terms_of(terms), found, sealed
 
     def _keep_signatures(self, db: Connection) -> None:
         """Keep what was signed since the last time: one item of the writer for many signatures."""
@@ -343,6 +352,6 @@ def _unknown(product: ProductName) -> Refused:
 
 
 @functools.lru_cache(maxsize=256)
-def _terms(text: str) -> Terms:
+def terms_of(text: str) -> Terms:
     """Read a product's terms once per version of them: every request asks for them."""
     return Terms.read(json.loads(text))

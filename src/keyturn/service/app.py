@@ -25,7 +25,7 @@ from keyturn.edge.serverlog import Log
 from keyturn.edge.shedding import Shedding, admission
 from keyturn.edge.together import Together
 from keyturn.edge.web import JSON, NOTES, PUBLIC, Route, application, health, json_response
-from keyturn.service import admin, alarms, batching, docpage, inquiring, openapi, rotation
+from keyturn.service import admin, alarms, batching, call_web, docpage, inquiring, openapi, rotation, voice
 from keyturn.service.activation import ActivationService, Proven, Returned
 from keyturn.service.admin import Gatekeeper
 from keyturn.service.observing import Observed
@@ -89,6 +89,8 @@ def routes(
         Route("/v1/ask", "POST", ask, PUBLIC),
         Route("/v1/products/{slug}/revocations", "GET", revocations, PUBLIC),
         *_description(service),
+        *call_web.routes(service),
+        voice.route(service),
         *admin.routes(service, gate),
         Route("/metrics", "GET", figures, "metrics.read"),
         *health(lambda: service.home.holder.away is None and service.database.read(_answers)),

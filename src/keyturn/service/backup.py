@@ -30,7 +30,7 @@ from keyturn.edge.archive import Progress, Reader, faults, nowhere
 from keyturn.edge.database import open_database
 from keyturn.edge.snapshot import open_as_it_is, snapshot
 from keyturn.flows.checking import Check, insist, integrity
-from keyturn.service import checks, signing
+from keyturn.service import checks, confirming, signing
 from keyturn.service import home as homes
 from keyturn.service.home import ServiceHome
 
@@ -48,7 +48,7 @@ def is_public(name: str) -> bool:
 
 
 def is_secret(name: str) -> bool:
-    return name in _TLS or is_pepper(name) or _KEY.fullmatch(name) is not None
+    return name in _TLS or is_pepper(name) or any(shape.fullmatch(name) for shape in (_KEY, confirming.NAME))
 
 
 def is_pepper(name: str) -> bool:

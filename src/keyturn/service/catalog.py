@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from keyturn.core import productkey, revocations
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import Channel, ProductName, product_id
+from keyturn.core.phone.confirmation import EDITIONS
 from keyturn.core.terms import Terms
 from keyturn.edge.database import Database
 from keyturn.service import revoking, seats
@@ -61,10 +62,10 @@ def create_product(
         " VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",
         (name.slug, str(name), title, name.test, mode, json.dumps(terms.claims(), sort_keys=True), terms_url, now),
     )
-    for edition, features in editions.items():
+    for number, (edition, features) in enumerate(editions.items()):
         db.execute(
-            "INSERT INTO edition (product, name, features) VALUES (?, ?, ?)",
-            (name.slug, edition, json.dumps(list(features))),
+            "INSERT INTO edition (product, name, features, number) VALUES (?, ?, ?, ?)",
+            (name.slug, edition, json.dumps(list(features)), number),
         )
     seats.write_audit(db, ids, now, actor, "product.created", name.slug, {"test": name.test, "mode": mode})
 
@@ -114,6 +115,14 @@ def _product(db: Connection, row: Row) -> dict[str, Any]:
 def editions(db: Connection, slug: str) -> dict[str, tuple[str, ...]]:
     rows = db.execute("SELECT name, features FROM edition WHERE product = ? ORDER BY rowid", (slug,)).fetchall()
     return {row["name"]: tuple(json.loads(row["features"])) for row in rows}
+
+
+def edition_numbers(db: Connection, slug: str) -> dict[str, int]:
+    """The numbers of editions in confirmation IDs. They have three bits: later editions have none."""
+    rows = db.execute(
+        "SELECT name, number FROM edition WHERE product = ? AND number < ? ORDER BY number", (slug, EDITIONS)
+    )
+    return {row["name"]: row["number"] for row in rows}
 
 
 class Plan(NamedTuple):

@@ -15,7 +15,7 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY, rfc3339
 from keyturn.edge import clock
 from keyturn.edge.terminal import Call, address, pass_call
-from keyturn.service import alarms, catalog, home, rotation
+from keyturn.service import alarms, catalog, confirming, home, rotation
 from keyturn.service.context import ServiceVerbs, changed_home, home_path, opened
 from keyturn.service.home import ServiceHome
 
@@ -33,6 +33,9 @@ PROBE_LISTEN = "127.0.0.1:8080"
         "find": "keyturn.service.staff_keys:find",
         "install": "keyturn.service.install:install",
         "answer": "keyturn.service.answering:answer",
+        "desk": "keyturn.service.desk_cli:desk",
+        "phone-page": "keyturn.service.desk_cli:phone_page",
+        "voice": "keyturn.service.voice_cli:voice",
         "token": "keyturn.service.token_cli:token",
         "root": "keyturn.service.root_cli:root",
         "backup": "keyturn.service.backup_cli:backup",
@@ -95,7 +98,8 @@ def init(call: Call, publisher: str, url: str, probe_url: str | None, database: 
         "  Write the service's secrets now, and keep that file apart from its backups:"
         " `keyturn service backup -o F.ktbackup --secrets-to F.ktsecrets`.\n"
         "  A service restored without the pepper among them can prove no product key ever again: all must be minted anew."
-        " Without the root folder it issues until its issuing keys end, and nothing after that.",
+        " Without the root folder it issues until its issuing keys end, and nothing after that."
+        + ("" if confirming.available() else f"\n  It does not answer by telephone yet. {confirming.REMEDY}"),
     )
     call.next("keyturn service product create SLUG")
 
@@ -211,7 +215,7 @@ def issuing_key() -> None:
 @issuing_key.command("list")
 @pass_call
 def issuing_key_list(call: Call) -> None:
-    """List every issuing key: its role and time, whether it is here, sealed with the root, retired or revoked, days left."""
+    """List every issuing and confirmation key: role, time, whether it is here, sealed with the root, retired or revoked."""
     with opened(call) as running:
         now = clock.now()
         keys = [
@@ -222,12 +226,13 @@ def issuing_key_list(call: Call) -> None:
             }
             for key in rotation.every_key(running.home.chain)
         ]  # fmt: skip
+        phone = confirming.listed(running.home.path, running.home.chain, now)
     call.emit(
-        {"keys": keys},
+        {"keys": keys, "confirmation_keys": phone},
         "\n".join(
-            f"  {k['role']:<6} {str(k['from'])[:10]} to {str(k['until'])[:10]}  {k['state']:<8}"
+            f"  {k['role']:<10} {str(k['from'])[:10]} to {str(k['until'])[:10]}  {k['state']:<8}"
             f" {k['days_left']:>4} days left  {str(k['kid'])[:12]}"
-            for k in keys
+            for k in [*keys, *phone]
         ),
     )
 
@@ -247,12 +252,14 @@ def issuing_key_rotate(call: Call) -> None:
         extended = rotation.extend(ServiceHome(path, call.environ), now)
         with contextlib.closing(ServiceHome(path, call.environ, call.secret)) as service:
             brought = storing.bring(service, now)
-    bundle = extended.chain.newest.number if extended.added else None
+    bundle = extended.chain.newest.number if extended.added or extended.phone else None
     text = [f"Brought {len(brought)} issuing key(s) from the root folder."]
     if extended.added:
         until = rfc3339(min(rotation.authorised_until(extended.chain).values()))
         text.append(f"Trust bundle {bundle} authorises {extended.added} more, until {until}.")
-    if brought or extended.added:
+    if extended.phone:
+        text.append(f"Trust bundle {bundle} names {extended.phone} new confirmation key(s), for telephone activation.")
+    if brought or bundle:
         text.append(home.TAKES_IT_AT_ONCE if service.settings.signer == "file" else home.TAKES_IT)
     text += [extended.due] if extended.due else []
     found = {"brought": [key.kid for key in brought], "authorised": extended.added, "bundle": bundle, "due": extended.due}

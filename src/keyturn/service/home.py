@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import secrets
 import shlex
@@ -22,12 +21,12 @@ from keyturn.core import trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY
 from keyturn.core.trust import Chain, IssuingKey
-from keyturn.edge import files, keystore, tls
+from keyturn.edge import files, keystore, settings, tls
 from keyturn.edge.database import Database, open_database
 from keyturn.edge.ratelimit import Rate, Rates
 from keyturn.edge.secret import Prompt
 from keyturn.edge.signers import Holder, Watcher
-from keyturn.service import signing
+from keyturn.service import confirming, signing
 from keyturn.service.signing import IssuingSigner
 
 PROGRAM = "service"
@@ -38,7 +37,10 @@ TAKES_IT = "A running service takes it at its next start."
 TAKES_IT_AT_ONCE = "A running service takes it within a second."
 # Requests, PER_SECOND/BURST or off. Generous: a whole campus may wake up behind one address on a Monday.
 RATES = {"rate_address": "100/2000", "rate_prefix": "400/8000", "rate_key": "50/5000"}
-SETTINGS = ("url", "probe_url", "publisher", "database", *RATES, *signing.SETTINGS)
+_DEFAULTS: Mapping[str, str] = {
+    "url": "https://localhost:8443", "probe_url": "none", "publisher": "", "database": "service.db", **RATES, **signing.SETTINGS,
+}  # fmt: skip
+SETTINGS = tuple(_DEFAULTS)
 
 
 class Settings(NamedTuple):
@@ -254,66 +256,38 @@ def settings_file(path: Path) -> Path:
 
 def read_settings(path: Path, environ: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
     """The settings in force, and where each comes from: environment over file over default."""
-    import tomllib
-
-    data = files.read(settings_file(path), 65_536)
-    if data is None:
-        raise KeyturnError("not_initialised", f"{path} holds no service")
-    try:
-        stored = tomllib.loads(data.decode())
-    except ValueError as error:
-        raise KeyturnError("file_malformed", f"{settings_file(path)} is not TOML") from error
-    values: dict[str, str | None] = {
-        "url": "https://localhost:8443",
-        "probe_url": None,
-        "publisher": "",
-        "database": "service.db",
-        **RATES,
-        **signing.SETTINGS,
-    }
-    origins = dict.fromkeys(values, "default")
-    for name in SETTINGS:
-        if name in stored:
-            said = stored[name]
-            values[name] = shlex.join(map(str, said)) if isinstance(said, list) else str(said)
-            origins[name] = str(settings_file(path))
-        variable = f"KEYTURN_SERVICE_{name.upper()}"
-        if variable in environ:
-            values[name], origins[name] = environ[variable], f"environment {variable}"
-    probe = values["probe_url"]
-    return Settings(
-        str(values["publisher"]),
-        str(values["url"]).rstrip("/"),
-        None if probe in (None, "none") else probe,
-        str(values["database"]),
-        *(str(values[name]) for name in (*RATES, *signing.SETTINGS)),
-    ), origins
-
-
-def write_settings(path: Path, values: Mapping[str, str]) -> None:
-    lines = [f"{name} = {json.dumps(values[name], ensure_ascii=False)}\n" for name in SETTINGS if name in values]
-    files.write(settings_file(path), "".join(lines).encode(), files.PRIVATE)
+    values, origins = settings.read(
+        settings_file(path), _DEFAULTS, "KEYTURN_SERVICE_", environ, join=shlex.join  # A command may be a list.
+    )  # fmt: skip
+    return _settings(values), origins
 
 
 def change_setting(path: Path, name: str, value: str) -> None:
-    """Raises: KeyturnError ``usage`` for a name that is no setting or must not change."""
-    import tomllib
+    """Raises: KeyturnError ``usage`` for a name that is no setting, must not change, or a value that means nothing."""
+    if name == "publisher":
+        raise KeyturnError("usage", "publisher is what trust bundles say, and never changes")
 
-    if name not in SETTINGS or name == "publisher":
-        raise KeyturnError("usage", f"{name!r} is not one of {', '.join(s for s in SETTINGS if s != 'publisher')}")
-    if name in RATES:
-        Rate.parse(value)
-    if name in signing.SETTINGS:
-        signing.Choice.read({**signing.SETTINGS, name: value})
-    stored = tomllib.loads((files.read(settings_file(path)) or b"").decode())
-    write_settings(path, {**stored, name: value})
+    def check(values: Mapping[str, str]) -> None:
+        found = _settings(values)
+        found.rates()
+        found.signing()
+
+    settings.change(settings_file(path), _DEFAULTS, name, value, check)
+
+
+def _settings(values: Mapping[str, str]) -> Settings:
+    return Settings(
+        values["publisher"], values["url"].rstrip("/"), None if values["probe_url"] == "none" else values["probe_url"],
+        values["database"], *(values[name] for name in (*RATES, *signing.SETTINGS)),
+    )  # fmt: skip
 
 
 def initialise(path: Path, *, publisher: str, url: str, probe_url: str | None, database: str, now: int) -> str:
     """Make a service folder; the result is the publisher's thumbprint.
 
     1. Root key, in ``root/``; pepper, in ``pepper/``.
-    2. Issuing keys for two years, sealed away beside the root; the first two of each role in ``keys/`` too.
+    2. Issuing keys for two years, sealed away beside the root; the first two of each role in ``keys/`` too. With the extra
+       ``phone`` a confirmation key of each role.
     3. Trust bundle 1 names them all, signed by the root.
     4. A private TLS authority and a server certificate for first use.
     5. The settings and the home's marker, last: a folder without them is not a service.
@@ -346,15 +320,18 @@ def initialise(path: Path, *, publisher: str, url: str, probe_url: str | None, d
                 files.write(path / "keys" / place.name, files.read(place) or b"", files.PRIVATE)
             begins = now - DAY + period * STEP  # A day back: the clocks of first clients may lie behind.
             keys.append(IssuingKey(signer.kid, signer.public, role, begins, begins + PERIOD))
+    phone = confirming.make(path, None, now)
     # 3.
     claims = trust.bundle_claims(
-        publisher=publisher, number=1, previous=None, issued_at=now, threshold=1, roots=[root.public], keys=keys
+        publisher=publisher, number=1, previous=None, issued_at=now, threshold=1, roots=[root.public], keys=keys,
+        phone=phone,
     )
     text = trust.sign_bundle(claims, [(root.public, root.sign)])
     files.write_json(path / "bundles.json", {"v": 1, "bundles": [text]})
     # 4.
     tls.create_authority(path / "tls", publisher=publisher, url=url, now=now)
     # 5.
-    write_settings(path, {"publisher": publisher, "url": url, "probe_url": probe_url or "none", "database": database})
+    told = {"publisher": publisher, "url": url, "probe_url": probe_url or "none", "database": database}
+    settings.write(settings_file(path), told)
     files.claim_home(path, PROGRAM)
     return trust.pin_of(text)

@@ -47,7 +47,7 @@ class Asked(NamedTuple):
 HOST_ACTIVATIONS = 10  # How often one host may be activated with its key: by so many installations.
 
 
-class _Taken(NamedTuple):
+class Taken(NamedTuple):
     """A seat that the key's counter gave away, and how many are used with it."""
 
     number: int
@@ -118,7 +118,7 @@ def _turn(db: Connection, asked: Sequence[Asked], rows: _Rows) -> list[Intent | 
     decided = [_decide(db, one, place, before.get((one.request.serial, name))) for one, name, place in turn]
     # 3.
     new = Counter(one.request.serial for (one, _, _), found in zip(turn, decided, strict=True) if _is_new(found))
-    taken = {serial: _take(db, serial, count) for serial, count in new.items()}
+    taken = {serial: take(db, serial, count) for serial, count in new.items()}
     used = {place.key.serial: place.used for _, _, place in turn if place.key is not None}
     # 4. and 5.
     outcomes: list[Intent | Refused] = []
@@ -130,9 +130,9 @@ def _turn(db: Connection, asked: Sequence[Asked], rows: _Rows) -> list[Intent | 
             outcomes.append(found._replace(used=used[serial]))
         elif not _is_new(found):
             number = place.held[found.activation].number
-            outcomes.append(rows.add(db, one, name, place, found, _Taken(number, used[serial])))
+            outcomes.append(rows.add(db, one, name, place, found, Taken(number, used[serial])))
         elif (seat := next(taken[serial], None)) is None:
-            outcomes.append(seats.limit_reached(one.request, place.limit))
+            outcomes.append(seats.limit_reached(one.request.product_id, place.limit))
         else:
             used[serial] = seat.used
             outcomes.append(rows.add(db, one, name, place, found, seat))
@@ -157,15 +157,15 @@ def _is_new(found: object) -> bool:
     return isinstance(found, Grant) and found.how == "new"
 
 
-def _take(db: Connection, serial: int, count: int) -> Iterator[_Taken]:
+def take(db: Connection, serial: int, count: int) -> Iterator[Taken]:
     """The next ``count`` seats of a key, or as many of them as it has left."""
     taken = db.execute(_TAKE, {"serial": serial, "count": count}).fetchone()
     if taken is not None:
         for back in range(count - 1, -1, -1):
-            yield _Taken(taken["seats_ever"] - back, taken["seats_used"] - back)
+            yield Taken(taken["seats_ever"] - back, taken["seats_used"] - back)
     elif count > 1:
         for _ in range(count):
-            yield from _take(db, serial, 1)
+            yield from take(db, serial, 1)
 
 
 _TAKE = (
@@ -180,7 +180,7 @@ class _Rows:
     def __init__(self) -> None:
         self._rows: dict[str, list[tuple[object, ...]]] = {statement: [] for statement in _STATEMENTS}
 
-    def add(self, db: Connection, one: Asked, name: str, place: Around, grant: Grant, seat: _Taken) -> Intent:
+    def add(self, db: Connection, one: Asked, name: str, place: Around, grant: Grant, seat: Taken) -> Intent:
         """Carry out a grant, and write its certificate's content."""
         request, issuer, now = one.request, one.issuer, one.now
         serial, activation = request.serial, grant.activation
@@ -191,8 +191,9 @@ class _Rows:
             self._put(_EVIDENCE, grant.evidence, serial, activation)
         if grant.replace:
             self._put(_LEAVE, serial, activation)
+            self._put(_UNHEARD, serial, activation)
             self._put(_MOVE, serial, activation, now, one.ids.uuid7(now))
-        for pair, tag in grant.add.items():
+        for pair, tag in {**place.heard.get(activation, {}), **grant.add}.items():
             self._put(_PAIR, serial, request.scheme, pair, tag, activation)
         self._put(_INSTALLATION, serial, one.thumbprint, request.installation, activation, now)
         host = place.key.channel is Channel.HOST
@@ -229,6 +230,7 @@ class _Rows:
 _ACTIVATION = "INSERT INTO activation (serial, id, seat, evidence, activated_at) VALUES ?"
 _EVIDENCE = "UPDATE activation SET evidence = ? WHERE serial = ? AND id = ?"
 _LEAVE = "DELETE FROM seat_pair WHERE serial = ? AND activation = ?"
+_UNHEARD = "DELETE FROM heard WHERE serial = ? AND activation = ?"
 _MOVE = "INSERT INTO move (serial, activation, moved_at, id) VALUES ?"
 _PAIR = "INSERT INTO seat_pair (serial, scheme, pair, tag, activation) VALUES ? ON CONFLICT DO NOTHING"
 _INSTALLATION = (
@@ -238,4 +240,4 @@ _INSTALLATION = (
 _INTENT = "INSERT INTO intent (serial, request, activation, how, kid, payload, facts, recorded_at) VALUES ?"
 _AUDIT = "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES ?"
 # In this order: a row comes after those that it refers to.
-_STATEMENTS = (_ACTIVATION, _EVIDENCE, _LEAVE, _MOVE, _PAIR, _INSTALLATION, _INTENT, _AUDIT)
+_STATEMENTS = (_ACTIVATION, _EVIDENCE, _LEAVE, _UNHEARD, _MOVE, _PAIR, _INSTALLATION, _INTENT, _AUDIT)

@@ -20,7 +20,7 @@ from keyturn.core.model import check_slug, rfc3339
 from keyturn.core.trust import Chain
 from keyturn.edge import clock, files, paper
 from keyturn.edge.terminal import Call, pass_call
-from keyturn.service import ceremony, home, rootkey, rotation
+from keyturn.service import ceremony, confirming, home, rootkey, rotation
 from keyturn.service.ceremony import Checked, Draft
 from keyturn.service.context import ServiceVerbs, changed_home, home_path
 from keyturn.service.home import ServiceHome
@@ -79,13 +79,15 @@ def root_restore(call: Call, output: str, words_file: str | None, card_file: str
 @click.option("--add-keys", type=click.IntRange(1, rotation.MAX_ADDED // 2), metavar="N",
               help="Make issuing keys for N more periods; their private halves go into root/issuing.")  # fmt: skip
 @click.option("--issuing-keys", metavar="F.json", help="Authorise these public keys instead, made elsewhere (an HSM).")
+@click.option("--confirmation-keys", "phone", is_flag=True,
+              help="Make the next keys that confirm by telephone; other new keys bring them when they are due.")  # fmt: skip
 @pass_call
 def root_draft(
     call: Call, output: str, cards: tuple[str, ...], kept: tuple[str, ...], threshold: int | None, add_keys: int | None,
-    issuing_keys: str | None,
+    issuing_keys: str | None, phone: bool,
 ) -> None:  # fmt: skip
     """Draft the next trust bundle in the service's home: other roots, more issuing keys. Nothing is in force by it."""
-    if not (cards or kept or threshold or add_keys or issuing_keys):
+    if not (cards or kept or threshold or add_keys or issuing_keys or phone):
         raise KeyturnError("usage", "nothing to change was given")
     if add_keys and issuing_keys:
         raise KeyturnError("usage", "--add-keys and --issuing-keys do not go together")
@@ -101,7 +103,9 @@ def root_draft(
             keys = rotation.make_keys(path, chain, add_keys, now)
         elif issuing_keys:
             keys = rotation.read_publics(_json(issuing_keys), chain, now)
-        drafted = ceremony.draft(chain, now=now, roots=roots, threshold=threshold, add_keys=keys)
+        roles = list(confirming.ROLES) if phone else confirming.due(chain, now, confirming.EARLY) if keys else []
+        confirm = confirming.make(path, chain, now, roles)
+        drafted = ceremony.draft(chain, now=now, roots=roots, threshold=threshold, add_keys=keys, add_phone=confirm)
     ceremony.write(Path(output), drafted)
     found = _state(drafted, ceremony.check(drafted), None)
     call.emit({"file": output, **found}, f"{found['transcript']}\n\nWrote {output}. Nothing is in force by it yet.")

@@ -21,7 +21,7 @@ from keyturn.core.model import DAY
 from keyturn.core.trust import Chain, IssuingKey
 from keyturn.edge import keystore
 from keyturn.edge.keystore import Signer
-from keyturn.service import ceremony, rootkey
+from keyturn.service import ceremony, confirming, rootkey
 from keyturn.service import home as homes
 from keyturn.service.ceremony import ROLES, Draft
 from keyturn.service.home import ServiceHome
@@ -39,6 +39,7 @@ class Extended(NamedTuple):
     chain: Chain
     added: int
     due: str | None
+    phone: int = 0  # Confirmation keys that were added.
 
 
 def authorised_until(chain: Chain) -> dict[str, int]:
@@ -118,33 +119,40 @@ def read_publics(value: Mapping[str, Any], chain: Chain, now: int) -> list[Issui
 def extend(home: ServiceHome, now: int) -> Extended:
     """See to it that two years are authorised, if one root alone decides and lies in ``root/``.
 
-    1. Enough is authorised: nothing is done.
+    1. Enough is authorised, and the next confirmation keys are not due: nothing is done.
     2. Several roots must sign, or the one is not here, or keys are not made in files: what is due is said.
-    3. Keys for another year, made; the next bundle, drafted, signed, verified and adopted.
+    3. Keys for another year and confirmation keys, made; the next bundle, drafted, signed, verified and adopted.
 
     Raises: KeyturnError ``trust_invalid``, ``storage_failed``.
     """
     chain, newest = home.chain, home.chain.newest
     # 1.
-    if min(authorised_until(chain).values()) - now >= ENOUGH:
+    enough = min(authorised_until(chain).values()) - now >= ENOUGH
+    phone = confirming.due(chain, now, confirming.LATEST if enough else confirming.EARLY) if confirming.available() else []
+    if enough and not phone:
         return Extended(chain, 0, None)
     # 2.
     in_files = not home.settings.signing().elsewhere
-    if sole_root(home.path, chain) is None or not in_files or not (home.path / "root" / "issuing").is_dir():
-        first, keys = "", f"--add-keys {YEAR}"
-        if not in_files:
+    makes = enough or (in_files and (home.path / "root" / "issuing").is_dir())
+    if sole_root(home.path, chain) is None or not makes:
+        first, keys, why = "", f"--add-keys {YEAR}", "Fewer than two years are authorised"
+        if enough:
+            keys, why = "--confirmation-keys", "The next confirmation keys, for telephone activation, are due"
+        elif not in_files:
             first, keys = f"`keyturn service issuing-key create --count {YEAR} -o keys.json`, ", "--issuing-keys keys.json"
         return Extended(
-            chain, 0, f"Fewer than two years are authorised. A ceremony is due, {newest.threshold} of {len(newest.roots)} roots:"
+            chain, 0, f"{why}. A ceremony is due, {newest.threshold} of {len(newest.roots)} roots:"
             f" {first}`keyturn service root draft -o next.ktdraft {keys}`, then each of them"
             " `keyturn service root sign next.ktdraft --root DIR`, then `keyturn service root adopt next.ktdraft`.",
         )  # fmt: skip
     # 3.
     until = min(max(end, now - DAY + homes.PERIOD - homes.STEP) for end in authorised_until(chain).values())
     count = max(YEAR, -((until - now - ENOUGH) // homes.STEP))  # Rounded up.
-    keys_made = make_keys(home.path, chain, count, now)
-    draft = sign_alone(home.path, chain, ceremony.draft(chain, now=now, add_keys=keys_made))
-    return Extended(homes.adopt(home.path, ceremony.finished(draft)), len(keys_made), None)
+    keys_made = [] if enough else make_keys(home.path, chain, count, now)
+    answering = confirming.make(home.path, chain, now, phone)
+    drafted = ceremony.draft(chain, now=now, add_keys=keys_made, add_phone=answering)
+    draft = sign_alone(home.path, chain, drafted)
+    return Extended(homes.adopt(home.path, ceremony.finished(draft)), len(keys_made), None, len(answering))
 
 
 def sole_root(home: Path, chain: Chain) -> Signer | None:

@@ -90,7 +90,8 @@ class Around(NamedTuple):
     """What a request finds: its key with the counts, the seats that own one of its pairs, and its installation's own.
 
     Without a key it finds nothing. ``held`` are the seats by activation, ``owners`` and ``own`` name some of them, ``moves`` are
-    the times at which the own one was moved.
+    the times at which the own one was moved. ``heard`` are pairs of the request whose first digits a call said, by the activation
+    of that call: they are the seat's, and not in its rows yet.
     """
 
     key: Key | None
@@ -100,17 +101,24 @@ class Around(NamedTuple):
     owners: Sequence[str]
     own: str | None
     moves: Sequence[int]
+    heard: Mapping[str, Mapping[str, str]] = {}
 
 
 def look_around(db: Connection, asked: Sequence[tuple[Request, str]]) -> list[Around]:
     """Look up what requests (each with its installation's thumbprint) find: a statement for each table, for all of them."""
     named = sorted({(str(request.product), request.serial) for request, _ in asked})
-    keys = {(row["named"], row["serial"]): _counted(row) for row in _among(db, "product, serial", named, _KEYS)}
+    keys = {(row["named"], row["serial"]): counted(row) for row in _among(db, "product, serial", named, _KEYS)}
     owners: dict[int, list[str]] = {}
     pairs = [(n, r.serial, r.scheme, pair, tag) for n, (r, _) in enumerate(asked) for pair, tag in r.pairs.items()]
-    for n, activation in _among(db, "n, serial, scheme, pair, tag", pairs, OWNERS):
+    heard: dict[int, dict[str, dict[str, str]]] = {}
+    for n, activation, pair, tag in _among(db, "n, serial, scheme, pair, tag", pairs, OWNERS):
         owners.setdefault(n, []).append(activation)
-    own = dict(_among(db, "n, serial, thumbprint", [(n, r.serial, key) for n, (r, key) in enumerate(asked)], _OWN))
+        if pair is not None:
+            heard.setdefault(n, {}).setdefault(activation, {})[pair] = tag
+    own: dict[int, str] = {}
+    holders = [(n, r.serial, key) for n, (r, key) in enumerate(asked)]
+    for n, activation, said in _among(db, "n, serial, thumbprint", holders, _OWN):
+        own[n] = own.get(n, activation) if said else activation
     seen = {(asked[n][0].serial, asked[n][0].scheme, name) for n, names in owners.items() for name in names}
     mine = {(asked[n][0].serial, asked[n][0].scheme, name) for n, name in own.items()}
     held = _held(db, list(seen | mine))
@@ -122,8 +130,11 @@ def look_around(db: Connection, asked: Sequence[tuple[Request, str]]) -> list[Ar
         key, used, limit = keys.get((str(request.product), request.serial), (None, 0, 0))
         names, mine_is = sorted(set(owners.get(n, ()))), own.get(n)
         near = {name: held[request.serial, name] for name in (*names, mine_is) if name is not None}
+        for name, said in heard.get(n, {}).items():
+            seat = near[name].seat
+            near[name] = near[name]._replace(seat=seat._replace(pairs={**seat.pairs, **said}))
         moved = () if mine_is is None else moves.get((request.serial, mine_is), ())
-        found.append(Around(key, used, limit, near, names, mine_is, moved))
+        found.append(Around(key, used, limit, near, names, mine_is, moved, heard.get(n, {})))
     return found
 
 
@@ -146,7 +157,7 @@ def consider(
     (around,) = look_around(db, [(request, thumbprint)])
     decision = decide(around, request, terms, new_activation=new_activation, now=now)
     if isinstance(decision, Grant) and decision.how == "new" and around.used >= around.limit:
-        return limit_reached(request, around.limit), around
+        return limit_reached(request.product_id, around.limit), around
     return decision, around
 
 
@@ -219,6 +230,7 @@ def end_activation(db: Connection, serial: int, activation: str, by: str, now: i
         return False
     db.execute("DELETE FROM seat_pair WHERE serial = ? AND activation = ?", (serial, activation))
     db.execute("DELETE FROM installation WHERE serial = ? AND activation = ?", (serial, activation))
+    db.execute("DELETE FROM heard WHERE serial = ? AND activation = ?", (serial, activation))
     db.execute("UPDATE product_key SET seats_used = seats_used - 1 WHERE serial = ?", (serial,))
     return True
 
@@ -302,13 +314,21 @@ _KEYS = (
     "SELECT asked.product AS named, k.* FROM asked CROSS JOIN product p ON p.name = asked.product"
     " CROSS JOIN product_key k ON k.serial = asked.serial AND k.product = p.slug"
 )
+# Who owns a pair; and whose first digits a call said, with the pair: one that has an owner is the owner's.
 OWNERS = (
-    "SELECT n, s.activation FROM asked CROSS JOIN seat_pair s"
+    "SELECT n, s.activation, NULL, NULL FROM asked CROSS JOIN seat_pair s"
     " ON s.serial = asked.serial AND s.scheme = asked.scheme AND s.pair = asked.pair AND s.tag = asked.tag"
+    " UNION ALL SELECT n, h.activation, asked.pair, asked.tag FROM asked CROSS JOIN heard h"
+    " ON h.serial = asked.serial AND h.weak = 0 AND h.prefix = substr(asked.tag, 1, 11)"
+    " WHERE NOT EXISTS (SELECT 1 FROM seat_pair o WHERE o.serial = asked.serial AND o.scheme = asked.scheme"
+    " AND o.pair = asked.pair AND o.tag = asked.tag)"
 )
+# Which seat an installation holds, and which one a call named by its key.
 _OWN = (
-    "SELECT n, i.activation FROM asked CROSS JOIN installation i"
+    "SELECT n, i.activation, 0 FROM asked CROSS JOIN installation i"
     " ON i.serial = asked.serial AND i.thumbprint = asked.thumbprint"
+    " UNION ALL SELECT n, h.activation, 1 FROM asked CROSS JOIN heard h"
+    " ON h.serial = asked.serial AND h.weak = 1 AND h.prefix = substr(asked.thumbprint, 1, 7)"
 )
 _HELD = (
     "SELECT a.serial, a.id, a.seat, a.evidence, a.activated_at, s.pair, s.tag FROM asked"
@@ -321,7 +341,7 @@ _MOVES = (
 )
 
 
-def _counted(row: Row) -> tuple[Key | None, int, int]:
+def counted(row: Row) -> tuple[Key | None, int, int]:
     """A key, how many of its seats are used, and how many it has."""
     key = Key(
         row["serial"], Channel(row["channel"]), row["edition"], _features(row["features"]), bool(row["blocked"]),
@@ -367,9 +387,9 @@ def beside(columns: str, count: int, query: str) -> str:
 _AT_ONCE = 64  # Rows of one look-up.
 
 
-def limit_reached(request: Request, limit: int) -> Refused:
+def limit_reached(product_id: str, limit: int) -> Refused:
     """The "no" to a new seat."""
     seats = "its only seat is" if limit == 1 else f"all {limit} seats are"
     return Refused(
-        "limit_reached", f"product key {request.product_id}: {seats} taken by another computer" + ("s" if limit > 1 else "")
+        "limit_reached", f"product key {product_id}: {seats} taken by another computer" + ("s" if limit > 1 else "")
     )

@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
-from keyturn.core import jws, trust
+from keyturn.core import jws, merkle, trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.license import REISSUE_DAYS
 from keyturn.core.model import DAY
-from keyturn.core.trust import IssuingKey
+from keyturn.core.trust import Chain, ConfirmationKey, IssuingKey, Revocation
 from keyturn.edge import clock, files, keystore
 from keyturn.edge.terminal import Call, pass_call
-from keyturn.service import catalog, ceremony, home, rotation, theft
+from keyturn.service import catalog, ceremony, confirming, home, rotation, theft
+from keyturn.service.ceremony import Draft
 from keyturn.service.context import ServiceVerb, changed_home, opened
 from keyturn.service.home import ServiceHome
 
@@ -26,7 +27,7 @@ from keyturn.service.home import ServiceHome
 @click.option("-o", "--output", metavar="F", help="Write a draft for the roots to sign, if they are not in this home.")
 @pass_call
 def retire(call: Call, kid: str, stolen: bool, made: str | None, output: str | None) -> None:
-    """Replace a stolen issuing key. KID is its name or the beginning of it, without a dash in front.
+    """Replace a stolen issuing or confirmation key. KID is its name or the beginning of it, without a dash in front.
 
     What it honestly signed is fixed, a new key takes its place, and the next trust bundle says so. Clients that learn of it stay
     licensed, and get a new certificate at their next contact.
@@ -43,6 +44,9 @@ def retire(call: Call, kid: str, stolen: bool, made: str | None, output: str | N
 
 
 def _replace(call: Call, path: Path, kid: str, made: str | None, output: str | None) -> tuple[dict[str, Any], str, str]:
+    confirming_keys = [key for key in ServiceHome(path, call.environ).chain.newest.phone if _named(key.kid, kid)]
+    if len(confirming_keys) == 1:
+        return _replace_confirming(call, path, confirming_keys[0], output)
     with opened(call) as service:
         chain, now = service.home.chain, clock.now()
         key = _find(service.home, kid)
@@ -62,17 +66,37 @@ def _replace(call: Call, path: Path, kid: str, made: str | None, output: str | N
     public = _make(path, key) if made is None else _made(made, key.role)
     added = IssuingKey(jws.thumbprint(public), public, key.role, now - DAY, now - DAY + home.PERIOD)
     draft = ceremony.draft(chain, now=now, add_keys=[added], drop_kids=[key.kid], revoked=[revocation])
+    found: dict[str, Any] = {"retired": key.kid, "by": added.kid, "certificates": revocation.size}
+    told = f" {revocation.size} certificates can be proven."
+    return _finish(path, chain, draft, output, found, told, "keyturn service issuing-key reissue")
+
+
+def _replace_confirming(call: Call, path: Path, key: ConfirmationKey, output: str | None) -> tuple[dict[str, Any], str, str]:
+    """Replace a key that confirms by telephone. What it confirmed has no date and no proof, so all of it is doubtful."""
+    chain, now = ServiceHome(path, call.environ).chain, clock.now()
+    call.confirm(
+        f"Everything that the key {key.kid[:12]}… confirmed by telephone becomes doubtful: these computers stay licensed for"
+        f" {REISSUE_DAYS} days, and have to ask again, which costs nothing."
+    )
+    made = confirming.make(path, chain, now, [key.role])
+    revocation = Revocation(key.kid, 0, merkle.EMPTY)
+    draft = ceremony.draft(chain, now=now, revoked=[revocation], add_phone=made)
+    found = {"retired": key.kid, "by": made[0].kid if made else None, "certificates": 0}
+    return _finish(path, chain, draft, output, found, "", "keyturn service product export SLUG -o F.ktproduct")
+
+
+def _finish(
+    path: Path, chain: Chain, draft: Draft, output: str | None, found: dict[str, Any], told: str, follow: str
+) -> tuple[dict[str, Any], str, str]:
+    """Put the draft into force, if the root here may; else write it for the roots."""
     draft = rotation.sign_alone(path, chain, draft)
-    found: dict[str, Any] = {"retired": key.kid, "by": added.kid, "certificates": revocation.size, "bundle": None, "draft": None}
+    found = {**found, "bundle": None, "draft": None}
     if not ceremony.missing(draft):
         home.adopt(path, ceremony.finished(draft))
-        _remove(path, key.kid)
+        _remove(path, found["retired"])
         found["bundle"] = chain.newest.number + 1
-        text = (
-            f"Replaced {key.kid[:12]}… by {added.kid[:12]}…: trust bundle {found['bundle']} says so."
-            f" {revocation.size} certificates can be proven."
-        )
-        follow = "keyturn service issuing-key reissue"
+        by = f" by {found['by'][:12]}…" if found["by"] else ""
+        text = f"Replaced {found['retired'][:12]}…{by}: trust bundle {found['bundle']} says so.{told}"
     else:
         target = Path(output or f"bundle-{chain.newest.number + 1}.ktdraft")
         ceremony.write(target, draft)
@@ -163,3 +187,4 @@ def _remove(path: Path, kid: str) -> None:
         signer = keystore.load(file)
         if signer is not None and signer.kid == kid:
             file.unlink()
+    files.remove(path / "keys" / f"{kid}.phone")

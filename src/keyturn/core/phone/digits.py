@@ -36,12 +36,12 @@ def spell(number: int, groups: int) -> tuple[str, ...]:
     if number < 0 or len(text) != groups * DATA:
         raise ValueError(f"the number does not fit {groups} groups")
     cut = [text[at : at + DATA] for at in range(0, len(text), DATA)]
-    return tuple(f"{group}{_check(place, group)}" for place, group in enumerate(cut, 1))
+    return tuple(f"{group}{check(place, group)}" for place, group in enumerate(cut, 1))
 
 
 def holds(place: int, group: str) -> bool:
     """Whether these six digits can be group ``place`` (from 1): the check goes from the group's number to zero."""
-    return len(group) == GROUP and group.isascii() and group.isdecimal() and _check(place, group) == 0
+    return len(group) == GROUP and group.isascii() and group.isdecimal() and check(place, group) == 0
 
 
 def value(groups: Sequence[str]) -> int:
@@ -49,7 +49,8 @@ def value(groups: Sequence[str]) -> int:
     return int("".join(group[:DATA] for group in groups) or "0")
 
 
-def _check(place: int, digits: str) -> int:
+def check(place: int, digits: str) -> int:
+    """Where the walk over ``digits`` from the row of ``place`` ends: their check digit; 0 if it is among them."""
     state = place % 10
     for digit in digits:
         state = _NEXT[state][ord(digit) - 48]

@@ -149,17 +149,18 @@ def proof_holds(given: InstallationID, k: bytes, product: ProductName) -> bool:
 
 
 def is_of(
-    given: InstallationID, product: ProductName, channel: Channel, serial: int, k: bytes, jkt: str,
+    given: InstallationID, product: ProductName, channel: Channel, serial: int, k: bytes | None, jkt: str,
     vector: Mapping[str, str], salt: bytes,
 ) -> bool:  # fmt: skip
     """Whether this ID was made here: of this key and installation, and of the hardware that ``vector`` records.
 
     For every load, with what is stored (about 50 ms and 16 MiB, for scrypt): whether the computer still is the one that the
     vector records is the next question (``hardware.same``). The seat is not asked for: it is the service's, under the proof.
+    ``k`` is ``None`` for an account that must not read it: whoever signed the answer had seen the proof.
     """
     return (
         (given.channel, given.serial) == (channel, serial)
-        and proof_holds(given, k, product)
+        and (k is None or proof_holds(given, k, product))
         and given.commitment == _commitment(product, vector, jkt, salt)
     )
 

@@ -80,6 +80,13 @@ def spell_words(number: int, form: Form, book: Book) -> tuple[str, ...]:
     return tuple(book.words[place] for place in words.code(words.cut(number, form.words - words.CHECKS)))
 
 
+def numbered(parts: Sequence[str], columns: int) -> list[str]:
+    """Lines of groups or words with their numbers before them, so that both ends know where they are."""
+    width = max(map(len, parts))
+    cells = [f"{number:>4}  {part:<{width}}" for number, part in enumerate(parts, 1)]
+    return ["".join(cells[begin : begin + columns]).rstrip() for begin in range(0, len(cells), columns)]
+
+
 def in_words(text: str) -> bool:
     """Whether this is typed in words: then the list of words is needed to read it."""
     return _WORD.search(_bare(text)) is not None

@@ -1,0 +1,285 @@
+"""By telephone: two codes by hand, slips, limits, a call that ends too early, what is kept, pages that everybody can use."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import select
+import signal
+import sqlite3
+import ssl
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, expect
+
+from consoles import chromium, violations
+from keyturn.core.phone.spelling import CONFIRMATION, INSTALLATION
+from keyturn.edge import bls
+from keyturn.testing.computers import synthetic
+from programs import KEYTURN, PATIENCE, Home, environment, run
+from show.stage import Stage, item
+
+IDS, GUESSES, JUDGED = 1_000, 50_000, 10  # Of the campaign here; `make codes` runs 10,000, 1,000,000 and 200.
+REFERENCE = "25 + 54 digits out, 48 back"
+WORD, DIGIT = 1.5, 0.5  # Seconds to say and write down, at a normal reading pace.
+SHOTS = Path("build/telephone")
+
+
+class Cut(Home):
+    """A computer in a network namespace without any interface but a loopback that is down."""
+
+    def __init__(self, stage: Stage, number: int, key: str) -> None:
+        folder = stage.place("cut")
+        self.alone = folder / "keyturn"
+        self.alone.write_text(f'#!/bin/sh\nexec unshare --net -- {KEYTURN} "$@"\n')
+        self.alone.chmod(0o755)
+        super().__init__(folder / "home", sysroot=stage.pc(synthetic(number)), keyturn=self.alone)
+        self("product", "add", str(stage.test)).ok()
+        self("install-key", "-", input=key).ok()
+
+    @property
+    def groups(self) -> list[str]:
+        return str(self("installation-id").ok().json["installation_id"]).split()
+
+    def change(self, name: str, **values: Any) -> None:
+        place = self.shelf / name
+        place.write_text(json.dumps({**json.loads(place.read_text()), **values}))
+
+
+def menu(stage: Stage, *keys: str) -> str:
+    """What the menu says in a terminal when these keys are pressed."""
+    said = run(
+        ["service", "--home", str(stage.publisher.home), "voice", "--terminal"],
+        cwd=stage.publisher.folder, input="\n".join(keys) + "\n",
+    )  # fmt: skip
+    return said.ok().out
+
+
+def read_out(said: str) -> list[str]:
+    return re.findall(r"^Group \d+: ((?:[0-9] ?){6})\.$", said, re.MULTILINE)
+
+
+@contextlib.contextmanager
+def page_of(browser: Browser, width: int = 1280) -> Iterator[Page]:
+    context = browser.new_context(ignore_https_errors=True, viewport={"width": width, "height": 800})
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
+
+
+@contextlib.contextmanager
+def desk(stage: Stage) -> Iterator[str]:
+    """The desk's link, while the desk runs."""
+    process = subprocess.Popen(
+        [str(KEYTURN), "service", "desk", "--home", str(stage.publisher.home), "--json"], cwd=stage.folder,
+        env=environment(stage.folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        assert select.select([process.stdout], [], [], PATIENCE)[0], "the desk does not begin"
+        yield json.loads(process.stdout.readline())["url"]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+        process.stdout.close()
+
+
+def by_page(page: Page, stage: Stage, groups: list[str]) -> list[str]:
+    """Type an installation ID into the page; the words of the answer."""
+    page.goto(f"{stage.publisher.url}/phone")
+    page.locator("#id").press_sequentially(" ".join(groups))
+    expect(page.locator("#state")).to_have_text("All 9 groups are right.")
+    page.get_by_role("button", name="Get the confirmation ID").click()
+    expect(page.locator("ol.code.words li")).to_have_count(26)
+    return [found.inner_text() for found in page.locator("ol.code.words li").all()]
+
+
+@item("A computer without any network interface is activated by hand: through the terminal menu, and through the page")
+def by_hand(stage: Stage) -> str:
+    key = stage.mak(4)
+    first, second = Cut(stage, 8_001, key["key"]), Cut(stage, 8_002, key["key"])
+    links = subprocess.run(["unshare", "--net", "--", "ip", "-o", "link"], capture_output=True, text=True, check=False).stdout
+    assert "UP" not in links.replace("LOWER_UP", ""), links
+    digits = read_out(menu(stage, "1", "1", *first.groups, "1", *["1"] * 16))
+    assert first("confirm", "-", input=" ".join(digits)).ok().product["state"] == "licensed"
+    with chromium() as browser, page_of(browser) as page:
+        words = by_page(page, stage, second.groups)
+    assert second("confirm", *(word[:4] for word in words)).ok().product["state"] == "licensed"
+    for home in (first, second):
+        for _ in range(2):
+            assert home("status", "--check").ok().product["via"] == "telephone"
+    assert stage.publisher.seats(int(key["serial"])) == 2
+    return "menu: 54 digits out, 96 back; page: 54 digits out, 26 words (104 letters) back; licensed at every later start"
+
+
+@item("Tampering with the stored code, the hardware or the key is noticed at the next load")
+def tampering(stage: Stage) -> str:
+    key, noticed = stage.mak(9), []
+    homes = [Cut(stage, 8_010 + number, key["key"]) for number in range(6)]
+    codes = []
+    for home in homes:
+        code = stage.publisher.service("answer", *home.groups).ok().json["confirmation_id"]
+        assert home("confirm", code).ok().product["state"] == "licensed"
+        codes.append(code)
+    homes[0].change("license.json", confirmation_id=codes[1])
+    homes[1].change("license.json", confirmation_id=codes[1][:-1] + str((int(codes[1][-1]) + 1) % 10))
+    homes[2].env = homes[3].env  # The store, on another computer.
+    homes[4].change("key.json", serial=int(key["serial"]) ^ 1)
+    vector = json.loads((homes[5].shelf / "license.json").read_text())["vector"]
+    homes[5].change("license.json", vector=dict.fromkeys(vector, "0" * 16))
+    for number in (0, 1, 2, 4, 5):
+        entry = homes[number].status()
+        assert entry["state"] != "licensed", number
+        noticed.append(entry["reason"])
+    assert homes[3].status()["state"] == "licensed"
+    what = "another's code, a digit, another computer, another serial, another baseline"
+    return f"{what}: {', '.join(noticed)}; the untouched one holds"
+
+
+@item("Slips are caught and located, a code for one ID is refused for all others, random codes are refused")
+def campaign(stage: Stage) -> str:
+    done = subprocess.run(
+        [sys.executable, "tests/codes.py", "--ids", f"{IDS}", "--count", f"{GUESSES}", "--judged", f"{JUDGED}", "--no-ledger"],
+        capture_output=True, text=True, check=False, timeout=1_200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in Path("docs/campaigns.md").read_text().splitlines() if "codes" in line]
+    ran = f"; the last full run: {lines[-1][:160]}" if lines else ""
+    return " ".join(done.stdout.split())[:600] + ran
+
+
+@item("The limit of a MAK is exact across telephone, online and batch at the same time")
+def limit(stage: Stage) -> str:
+    key, seats, count = stage.mak(7), 7, 24
+    homes = [Cut(stage, 8_100 + number, key["key"]) for number in range(count)]
+    asked = [home.groups for home in homes]
+    documents = []
+    for home in homes[16:]:
+        file = home.path.parent / "request.ktx"
+        home("export", "request", "-o", str(file)).ok()
+        documents.append(json.loads(file.read_text())["items"][0]["document"])
+
+    def ask(number: int) -> bool:
+        if number < 8:
+            return stage.publisher.service("answer", *asked[number]).exit == 0
+        homes[number].keyturn = KEYTURN  # Online: it gets its network back.
+        return homes[number]("activate", "--yes").exit == 0
+
+    def batch() -> int:
+        return sum("refused" not in one for one in posted(stage, "/v1/batch", documents))
+
+    with ThreadPoolExecutor(4) as pool:
+        together, single = pool.submit(batch), list(pool.map(ask, range(16)))
+        batched = together.result()
+    used = stage.publisher.seats(int(key["serial"]))
+    assert used == seats == sum(single) + batched, (used, sum(single), batched)
+    ways = f"{sum(single[:8])} by telephone, {sum(single[8:])} online, {batched} by batch"
+    return f"{count} computers at once, {seats} seats: {ways}"
+
+
+def posted(stage: Stage, path: str, documents: list[str]) -> list[dict[str, Any]]:
+    context = ssl.create_default_context(cafile=str(stage.publisher.home / "tls" / "ca.pem"))
+    body = json.dumps({"v": 1, "documents": documents}).encode()
+    request = urllib.request.Request(f"{stage.publisher.url}{path}", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60, context=context) as answer:
+        found = json.loads(answer.read())["answers"]
+    assert isinstance(found, list)
+    return found
+
+
+@item("A caller who hangs up after group 6 goes on at group 7 with the ticket, at the desk")
+def hang_up(stage: Stage) -> str:
+    home = Cut(stage, 8_200, str(stage.mak(1)["key"]))
+    groups = home.groups
+    said = menu(stage, "1", "1", *groups[:6])
+    ticket = re.search(r"ticket ((?:[0-9] ?){8})", said)
+    assert ticket is not None and said.strip().endswith("Group 7.")
+    with desk(stage) as link, chromium() as browser, page_of(browser) as page:
+        page.goto(link)
+        page.fill("#old", ticket[1])
+        page.get_by_role("button", name="Go on").click()
+        told = page.locator("#say").inner_text()
+        assert told.endswith("Now group 7 of 9."), told
+        page.locator("#id").press_sequentially(" " + " ".join(groups[6:]))
+        page.get_by_role("button", name="Answer", exact=True).click()
+        words = [found.inner_text() for found in page.locator("ol.code.words li").all()]
+    assert home("confirm", *words).ok().product["state"] == "licensed"
+    return f"the desk said: {told}"
+
+
+@item("After activations by telephone no table holds an address, number or name from a call")
+def nothing_kept(stage: Stage) -> str:
+    home = Cut(stage, 8_300, str(stage.mak(1)["key"]))
+    context = ssl.create_default_context(cafile=str(stage.publisher.home / "tls" / "ca.pem"))
+    caller = {"From": "+493012345678", "Caller": "Ada Example", "CallSid": "CA0123456789"}
+    path, said = "/phone/voice", ""
+    for keys in ("", "1", "1", *home.groups, "1"):
+        data = urllib.parse.urlencode({"Digits": keys, **caller}).encode()
+        with urllib.request.urlopen(f"{stage.publisher.url}{path}", data, 60, context=context) as answer:
+            said = answer.read().decode()
+        path = re.search(r'action="([^"]+)"', said)[1] if 'action="' in said else path  # type: ignore[index]
+    assert "Group 1:" in said, said
+    with contextlib.closing(sqlite3.connect(f"file:{stage.publisher.home / 'service.db'}?mode=ro", uri=True)) as db:
+        tables = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        rows = {table: [tuple(row) for row in db.execute(f"SELECT * FROM {table}")] for table in tables}
+    kept = repr(rows) + stage.publisher.log()
+    for secret in (*caller.values(), "127.0.0.1", "".join(home.groups), " ".join(home.groups)):
+        assert secret not in repr(rows), secret
+    assert not any(value in kept for value in caller.values())
+    assert not [row for row in rows["ticket"] if " ".join(home.groups[:8]) in str(row)]
+    counts = f"heard: {len(rows['heard'])}, tickets: {len(rows['ticket'])}"
+    return f"{len(tables)} tables, {sum(map(len, rows.values()))} rows; {counts}"
+
+
+@item("Pages and desk on a telephone and a desktop: axe-core finds nothing, nothing is cut off")
+def looks(stage: Stage) -> str:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    seen = 0
+
+    def look(page: Page, name: str, width: int) -> int:
+        page.screenshot(path=SHOTS / f"{name}-{width}.png", full_page=True)
+        assert violations(page) == [], (name, width)
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
+        return 1
+
+    with chromium() as browser:
+        for width in (360, 1280):
+            groups = Cut(stage, 8_400 + width, str(stage.mak(1)["key"])).groups
+            with desk(stage) as link, page_of(browser, width) as page:
+                page.goto(f"{stage.publisher.url}/phone")
+                seen += look(page, "ask", width)
+                by_page(page, stage, groups)
+                seen += look(page, "answer", width)
+                page.goto(link)
+                page.fill("#id", " ".join(groups[:4]))
+                expect(page.locator("#say")).to_contain_text("group 5")
+                seen += look(page, "desk", width)
+    return f"{seen} pages at 360 and 1280 pixels, 0 violations; screenshots in {SHOTS}"
+
+
+@item("What a person handles in both directions, beside the reference; time to sign and to verify")
+def measured(stage: Stage) -> str:
+    secret = bls.secret_of(bytes(range(48)))
+    signer = bls.signer(secret)
+    began = time.perf_counter()
+    signature = signer.sign(b"message")
+    signed, began = time.perf_counter() - began, time.perf_counter()
+    assert bls.holds(signer.public, signature, b"message")
+    verified = time.perf_counter() - began
+    words, digits = INSTALLATION.words + CONFIRMATION.words, 6 * (INSTALLATION.groups + CONFIRMATION.groups)
+    return (
+        f"{INSTALLATION.words} + {CONFIRMATION.words} words (four letters each: {4 * words}) or"
+        f" {6 * INSTALLATION.groups} + {6 * CONFIRMATION.groups} digits; reference {REFERENCE}. A scripted call at {WORD} s a"
+        f" word, {DIGIT} s a digit: {words * WORD:.0f} s in words, {digits * DIGIT:.0f} s in digits, reference"
+        f" {127 * DIGIT:.0f} s. Signed in {1000 * signed:.0f} ms, verified in {verified:.2f} s"
+    )

@@ -1,0 +1,17 @@
+"""Walk the list "activation by telephone" against the real programs: ``make show-telephone``.
+
+A line per item: ``ok`` or ``FAIL``, the item, its figure. Exits 1 on any FAIL. The items are in ``show/telephone.py``.
+
+    python tests/show_telephone.py [--only WORD]
+"""
+
+from __future__ import annotations
+
+import sys
+
+import show_online
+
+THEMES = ("telephone",)
+
+if __name__ == "__main__":
+    sys.exit(show_online.main(THEMES))
