@@ -10,8 +10,8 @@ NODE   := tests/node/node_modules/.made
 # Parts of others that the console uses in the browser; fetched, never committed, and shipped in the wheel.
 VENDOR  := src/keyturn/fleet/static/vendor
 CONSOLE := $(VENDOR)/htmx.min.js
-# More than the default, for example: make test PYTEST_ARGS='-x -k productkey'
-PYTEST_ARGS ?=
+# On every core; for example on one and until the first failure: make test PYTEST_ARGS='-x -k productkey'
+PYTEST_ARGS ?= -n auto
 
 # An environment knows the folder it was made in, so a copied tree makes its own.
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
