@@ -47,7 +47,7 @@ def _first_sum(word: list[int]) -> Mistake | None:
 
 @pytest.mark.parametrize(
     ("module", "name", "weaker", "found"),
-    [(digits, "_check", _sum_of_digits, "swapped digits"), (words, "mistake", _first_sum, "wrong words")],
+    [(digits, "check", _sum_of_digits, "swapped digits"), (words, "mistake", _first_sum, "wrong words")],
 )
 def test_a_weaker_code_is_found_out(
     module: object, name: str, weaker: Callable[..., object], found: str, monkeypatch: pytest.MonkeyPatch
