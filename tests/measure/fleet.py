@@ -7,33 +7,42 @@ the load of ``measure.service`` at its best (64 kept connections), in the same r
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import secrets
+import ssl
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from fleets import silent
+import consoles
+from fleets import Site, silent
 from keyturn.core import fleet, ids, jws
 from keyturn.core.fleet import CheckIn
 from keyturn.core.jws import Kind
 from keyturn.edge import clock, keystore, sodium
+from keyturn.edge.database import Database
 from keyturn.fleet import home as homes
-from keyturn.fleet import keys, selecting, store, tasks
+from keyturn.fleet import keys, tasks
 from keyturn.fleet.home import FleetHome
 from keyturn.fleet.keys import Given
 from keyturn.fleet.manager import FleetManager
 from keyturn.fleet.proxying import Forwarder
 from keyturn.flows.exchange import Line
+from keyturn.testing import World
 from measure.rows import Row
 from measure.service import Bench, memory
 from solid.asking import Asker
 
 PART = "Fleet manager"
 MANY, FEW = 10_000, 100
+SINGLY = 800  # Activations that go by themselves, from which 10,000 are reckoned.
 
 
 class Manager:
@@ -49,26 +58,7 @@ class Manager:
         self.name = self.opened.product.name
 
     def enroll(self, count: int) -> list[str]:
-        now = clock.now()
-        rows = [
-            (ids.uuid7(now, secrets.token_bytes(12)), f"pc-{n:05d}", secrets.token_urlsafe(32)) for n in range(count)
-        ]
-        told = dict.fromkeys(fleet.TOLD, "text") | {"usable": True, "state": "initial_grace"}
-        told |= {"activated_at": None, "valid_until": None, "grace_until": "2027-01-01T00:00:00Z"}
-        columns = [name for name in fleet.TOLD if name != "product"]
-        put = f"INSERT INTO license (computer, product, {', '.join(columns)}) VALUES (?, ?, {', '.join('?' * len(columns))})"
-        new = (
-            "INSERT INTO computer (id, name, agent, number, enrolled_at, enrolled_by, seen_at)"
-            " VALUES (?, ?, ?, 0, ?, 'bench', ?)"
-        )
-
-        def write(db: Any) -> None:
-            for one, name, agent in rows:
-                db.execute(new, (one, name, agent, now, now))
-                db.execute(put, (one, str(self.name), *(told[column] for column in columns)))
-
-        self.database.write_now(write)
-        return [one for one, _, _ in rows]
+        return filled(self.database, str(self.name), count, clock.now())
 
     def wait_with(self, computers: Sequence[str], tokens: Sequence[str]) -> None:
         """Let each computer have made its request: what is left is sending them."""
@@ -83,6 +73,29 @@ class Manager:
             )
 
         self.database.write_now(write)
+
+
+def filled(database: Database, product: str, count: int, now: int) -> list[str]:
+    """Put so many computers into a fleet manager's database, each with the product in its grace."""
+    rows = [(ids.uuid7(now, secrets.token_bytes(12)), f"pc-{n:05d}", secrets.token_urlsafe(32)) for n in range(count)]
+    told = dict.fromkeys(fleet.TOLD, "text") | {"usable": True, "state": "initial_grace"}
+    told |= {"activated_at": None, "valid_until": None, "grace_until": "2027-01-01T00:00:00Z"}
+    columns = [name for name in fleet.TOLD if name != "product"]
+    put = (
+        f"INSERT INTO license (computer, product, {', '.join(columns)}) VALUES (?, ?, {', '.join('?' * len(columns))})"
+    )
+    new = (
+        "INSERT INTO computer (id, name, agent, number, enrolled_at, enrolled_by, seen_at)"
+        " VALUES (?, ?, ?, 0, ?, 'bench', ?)"
+    )
+
+    def write(db: Any) -> None:
+        for one, name, agent in rows:
+            db.execute(new, (one, name, agent, now, now))
+            db.execute(put, (one, product, *(told[column] for column in columns)))
+
+    database.write_now(write)
+    return [one for one, _, _ in rows]
 
 
 def requests(bench: Bench, manager: Manager, count: int) -> list[str]:
@@ -120,7 +133,8 @@ def by_proxy(folder: Path, count: int = MANY) -> list[Row]:
 
     with bench.publisher.running():
         bench.load(count // 4)
-        single = bench.load(count)
+        kept = bench.load(count)
+        single = by_themselves(bench, SINGLY) * count
         manager.wait_with(computers, requests(bench, manager, count))
         pid = os.getpid()
         before = memory(pid, "VmRSS")
@@ -136,38 +150,79 @@ def by_proxy(folder: Path, count: int = MANY) -> list[Row]:
     grown = max(0, memory(pid, "VmHWM") - before)
     manager.database.close()
     each = (carried["sent"] + carried["received"]) / count / 1000
-    told = f"{seconds:.1f} s by proxy, {single.seconds:.1f} s singly; {each:.1f} kB each"
+    told = f"{seconds:.1f} s by proxy, {single:.1f} s singly (from {SINGLY}); {each:.1f} kB each"
     return [
-        Row(PART, f"{count:,} computers by proxy over one connection, against {count:,} single activations over 64 kept ones",
-            seconds / single.seconds, told, most=0.8),
+        Row(PART, f"{count:,} computers by proxy over one connection, against as many that go by themselves, 8 at a time",
+            seconds / single, told, most=0.8),
+        Row(PART, f"the same against the service's best: {count:,} requests over 64 kept connections", seconds / kept.seconds,
+            f"{kept.seconds:.1f} s"),
         Row(PART, "memory of the manager: growth while it sends them, in MB", grown / 1e6,
             f"{count / seconds:,.0f} activations/s"),
     ]  # fmt: skip
 
 
+def by_themselves(bench: Bench, count: int) -> float:
+    """Seconds for one activation as a computer makes it: the probe, a connection of its own, one request; 8 go at once."""
+    product = bench._opened.product
+    bench._loads += 1
+
+    def one(token: str) -> None:
+        with Line(product, {}) as line:
+            assert isinstance(line.send(token), dict)
+
+    tokens = bench.tokens(count)
+    began = time.perf_counter()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, tokens))
+    return (time.perf_counter() - began) / count
+
+
 def table(folder: Path) -> list[Row]:
-    """The fleet's table: everything that is shown of 10,000 computers against 100; and what a filter costs."""
-    bench = Bench(folder / "service", "table")
-    times = {}
-    for count in (FEW, MANY):
-        manager = Manager(folder / f"fleet-{count}", bench.product)
-        manager.enroll(count)
-        where = selecting.Selector(where=selecting.conditions("state=initial_grace name=pc-000*"))
+    """The console's table over HTTPS: from asking to the first row, of 10,000 computers against 100, asked in turns."""
+    rows, names = (
+        [],
+        {"/computers": "the fleet's table", "/computers?where=state%3Dinitial_grace": "the same, filtered"},
+    )
+    with contextlib.ExitStack() as stack:
+        lines = {}
+        for count in (FEW, MANY):
+            place = folder / str(count)
+            world = World(place / "world")
+            stack.callback(world.close)
+            site = stack.enter_context(Site(world, place / "site").running())
+            product = site.database.read(lambda db: db.execute("SELECT name FROM product").fetchone()["name"])
+            filled(site.database, product, count, world.clock())
+            session = consoles.signed_in(site, "operator").session
+            assert session is not None
+            context = ssl._create_unverified_context()  # The manager's own certificate, on loopback.
+            line = http.client.HTTPSConnection(urlsplit(site.url).netloc, context=context)
+            stack.callback(line.close)
+            lines[count] = line, {"Accept": "text/html", "Cookie": f"__Host-keyturn={session.secret}"}
+        for path, what in names.items():
+            times: dict[int, list[float]] = {FEW: [], MANY: []}
+            for _ in range(21):
+                for count, (line, headers) in lines.items():
+                    times[count].append(_first_row(line, path, headers))
+            few, many = (statistics.median(times[count]) for count in (FEW, MANY))
+            told = f"{many * 1e3:.0f} ms against {few * 1e3:.0f} ms"
+            rows.append(
+                Row(PART, f"{what}: time to the first row of 10,000 computers against 100", many / few, told, most=3)
+            )
+    return rows
 
-        def look(manager: Manager = manager, where: selecting.Selector = where) -> int:
-            return len(manager.database.read(lambda db: store.listed(db, selecting.choose(db, where))))
 
-        times[count] = statistics.median(_timed(look) for _ in range(7))
-        manager.database.close()
-    told = f"{times[MANY] * 1e3:.0f} ms against {times[FEW] * 1e3:.1f} ms for the first hundred rows of each"
-    return [
-        Row(
-            PART,
-            "the first 100 rows of a filtered table of 10,000 computers against one of 100",
-            times[MANY] / times[FEW],
-            told,
-        )
-    ]
+def _first_row(line: http.client.HTTPSConnection, path: str, headers: dict[str, str]) -> float:
+    began = time.perf_counter()
+    line.request("GET", path, headers=headers)
+    answer, seen, seconds = line.getresponse(), b"", 0.0
+    assert answer.status == 200, path
+    while part := answer.read1(8192):
+        seen += part
+        if not seconds and b"pc-0" in seen:
+            seconds = time.perf_counter() - began
+    answer.read()  # Its end, so that the line is free again.
+    assert seconds, "no row came"
+    return seconds
 
 
 def check_ins(folder: Path, count: int = 2_000) -> list[Row]:
@@ -217,9 +272,3 @@ def check_ins(folder: Path, count: int = 2_000) -> list[Row]:
 
 def everything(folder: Path) -> list[Row]:
     return [*by_proxy(folder / "proxy"), *table(folder / "table"), *check_ins(folder / "check-ins")]
-
-
-def _timed(do: Any) -> float:
-    began = time.perf_counter()
-    do()
-    return time.perf_counter() - began

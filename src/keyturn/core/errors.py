@@ -158,6 +158,8 @@ _ENTRIES = (
     Entry("sign_in_needed", 5, 401, "Nobody is signed in", "Open the fleet manager's address in a browser and sign in."),
     Entry("sign_in_failed", 5, 403, "Name and password do not belong together, or there were too many wrong ones",
           "Wait a moment and try again; an administrator sets a new password with `keyturn fleet user password NAME`."),
+    Entry("sign_in_refused", 5, 403, "The sign-in with the organization's provider does not count",
+          "Open the fleet manager's own address and begin again; if it happens again, show this to an administrator."),
     Entry("consent_required", 5, 403, "Nothing was sent, because nobody agreed to it", "See what would be sent with `keyturn disclose`, then repeat with --yes."),
     Entry("policy_forbids", 5, 403, "Your organization's policy does not allow this", "Take a way that the policy allows, or ask whoever keeps the policy; the line is in the detail."),
     Entry("key_file_exposed", 5, 403, "The file with the product key can be read by others, so the key was not used",

@@ -6,6 +6,7 @@ Keeps: rows of accounts and invitations, how a password is kept, and what wrong 
 - A password is kept as its Argon2id hash, with the profile of RFC 9106, section 4, for little memory (64 MiB, three passes).
 - An unknown name, a wrong password and a locked name get one answer, after the same work.
 - After ``FREE`` wrong passwords in a row a name is locked for a while, and longer each time, at most ``LONGEST``.
+- An account without a password (:data:`OIDC`) signs in with the organization's provider, and any other with its password only.
 - An administrator is always left: the last one is neither removed nor given less.
 """
 
@@ -36,6 +37,7 @@ SHORTEST, LONGEST_PASSWORD = (
 FREE = 5  # Wrong passwords in a row.
 FIRST_LOCK, LONGEST = 30, 3_600  # Seconds.
 LINK_LASTS = 7 * DAY
+OIDC = "oidc"  # In the place of a password's hash; no password fits it.
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 _hasher = argon2.PasswordHasher()
@@ -62,7 +64,7 @@ def hashed(password: str) -> str:
 
 
 def create(db: Connection, name: str, role: str, password: str, *, who: str, now: int) -> Account:
-    """Make an account; ``password`` is :func:`hashed`. Raises: KeyturnError ``usage``, ``already_exists``."""
+    """Make an account; ``password`` is :func:`hashed`, or :data:`OIDC`. Raises: KeyturnError ``usage``, ``already_exists``."""
     name = name.lower()
     if not _NAME.fullmatch(name):
         raise KeyturnError(
@@ -119,11 +121,15 @@ def find(db: Connection, name: str) -> Account:
 
 
 def listed(db: Connection, now: int) -> list[dict[str, Any]]:
-    """All accounts in order of their names; ``locked_until`` is null for one that is not locked now."""
+    """All accounts in order of their names.
+
+    ``locked_until`` is null for one that is not locked now; ``oidc`` is true for one without a password.
+    """
     return [
         {
             "name": row["name"], "role": row["role"], "made_at": rfc3339(row["made_at"]),
             "locked_until": rfc3339(row["locked_until"]) if row["locked_until"] > now else None,
+            "oidc": row["password"] == OIDC,
         }
         for row in db.execute("SELECT * FROM account ORDER BY name")
     ]  # fmt: skip
@@ -141,7 +147,7 @@ def prove(database: Database, name: str, password: str, now: int) -> Account:
     """
     # 1.
     row = database.look("SELECT password FROM account WHERE name = ?", (name.lower(),))
-    kept = decoy() if row is None else row["password"]
+    kept = decoy() if row is None or row["password"] == OIDC else row["password"]
     right = _fits(kept, password)
     # 2.
     if right and row is not None:
@@ -152,6 +158,17 @@ def prove(database: Database, name: str, password: str, now: int) -> Account:
     if row is not None and not right:
         database.write(lambda db: _wrong(db, name.lower(), now))
     raise KeyturnError("sign_in_failed")
+
+
+def of_provider(database: Database, name: str) -> Account:
+    """The account of somebody whom the organization's provider vouches for. Raises: KeyturnError ``sign_in_refused``."""
+    row = database.look("SELECT name, role FROM account WHERE name = ? AND password = ?", (name, OIDC))
+    if row is None:
+        raise KeyturnError(
+            "sign_in_refused", f"{name[:64]} has no account here that signs in with the provider",
+            remedy="Ask an administrator: `keyturn fleet user create NAME --role ROLE --oidc`.",
+        )  # fmt: skip
+    return Account(row["name"], row["role"])
 
 
 def invite(db: Connection, role: str, *, who: str, now: int, chance: Callable[[int], bytes]) -> str:

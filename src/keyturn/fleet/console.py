@@ -4,16 +4,18 @@ Keeps: the authorization table. Leaves to others: who is signed in and what a fo
 show and do (``console_looking``, ``console_computers``, ``console_stock``, ``console_signing``).
 
 - A viewer reads. An operator does things to computers. An administrator also keeps keys and accounts.
-- GET changes nothing; whatever changes something is a POST.
+- GET changes nothing; whatever changes something is a POST. One exception: whoever comes back from the organization's provider
+  comes by GET, with a state that only the browser that was sent there has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from keyturn.core.containers import MAX_FILE
 from keyturn.edge.web import PUBLIC, Route
-from keyturn.fleet import accounts, pages
+from keyturn.fleet import accounts, oidc, pages
 from keyturn.fleet import console_computers as computers
 from keyturn.fleet import console_looking as looking
 from keyturn.fleet import console_signing as signing
@@ -28,18 +30,22 @@ def routes(fleet: FleetManager, environ: Mapping[str, str], connect: Connect) ->
     """The authorization table for people. ``environ`` and ``connect`` are for lines to a publisher's service."""
     accounts.decoy()  # Made now, or the first unknown name would take longer than a known one.
 
-    def get(path: str, access: str, page: Page) -> Route:
-        return Route(path, "GET", pages.handler(fleet, page), access)
+    provider = oidc.provider(fleet, environ)
 
-    def post(path: str, access: str, page: Page, *, slow: bool = False) -> Route:
-        return Route(path, "POST", pages.handler(fleet, page, slow=slow), access, MAX_FORM, (FORM,))
+    def get(path: str, access: str, page: Page, *, pool: ThreadPoolExecutor | None = None) -> Route:
+        return Route(path, "GET", pages.handler(fleet, page, pool=pool), access)
+
+    def post(path: str, access: str, page: Page, *, pool: ThreadPoolExecutor | None = None) -> Route:
+        return Route(path, "POST", pages.handler(fleet, page, pool=pool), access, MAX_FORM, (FORM,))
 
     return [
         Route("/static/{name}", "GET", pages.static, PUBLIC),
         get("/sign-in", PUBLIC, signing.sign_in_page),
-        post("/sign-in", PUBLIC, signing.sign_in, slow=True),
+        post("/sign-in", PUBLIC, signing.sign_in, pool=pages.PASSWORDS),
+        get("/sign-in/oidc", PUBLIC, signing.to_provider(provider), pool=pages.PROVIDER),
+        get(oidc.BACK, PUBLIC, signing.from_provider(provider), pool=pages.PROVIDER),
         get("/welcome", PUBLIC, signing.welcome_page),
-        post("/welcome", PUBLIC, signing.welcome, slow=True),
+        post("/welcome", PUBLIC, signing.welcome, pool=pages.PASSWORDS),
         # Whoever is signed in.
         get("/", VIEWER, looking.overview),
         get("/under-way", VIEWER, looking.under_way),
@@ -57,7 +63,7 @@ def routes(fleet: FleetManager, environ: Mapping[str, str], connect: Connect) ->
         get("/reports/print", VIEWER, looking.report_page),
         get("/audit", VIEWER, looking.audit),
         get("/password", VIEWER, signing.password_page),
-        post("/password", VIEWER, signing.password, slow=True),
+        post("/password", VIEWER, signing.password, pool=pages.PASSWORDS),
         post("/sign-out", VIEWER, signing.sign_out),
         # What is done to computers.
         get("/order", OPERATOR, computers.order),

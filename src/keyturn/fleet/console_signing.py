@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.responses import Response
 
 from keyturn.core.errors import KeyturnError
-from keyturn.fleet import accounts, manager, sessions
+from keyturn.fleet import accounts, manager, oidc, sessions
 from keyturn.fleet.accounts import Account
 from keyturn.fleet.pages import Visit, go, show
 
 
 def sign_in_page(visit: Visit) -> Response:
-    return show(visit, "sign_in.html", then=visit.asked("then"), name="")
+    return _sign_in(visit, visit.asked("then"))
 
 
 def sign_in(visit: Visit) -> Response:
@@ -20,8 +22,39 @@ def sign_in(visit: Visit) -> Response:
     try:
         found = accounts.prove(visit.fleet.database, name, visit.form.get("password", [""])[0], visit.now)
     except KeyturnError as error:
-        return show(visit, "sign_in.html", then=then, error=error, name=name)
+        return _sign_in(visit, then, error, name)
     return _begun(visit, found, then)
+
+
+def to_provider(provider: oidc.Provider | None) -> Callable[[Visit], Response]:
+    """The page that sends a person to the organization's provider. It raises KeyturnError ``not_found`` if there is none."""
+
+    def page(visit: Visit) -> Response:
+        asked, attempt = _there(provider), oidc.Attempt.begin(visit.now, visit.fleet.chance)
+        try:
+            return oidc.give(go(asked.address(attempt, visit.now)), attempt)
+        except KeyturnError as error:
+            return _sign_in(visit, "", error)
+
+    return page
+
+
+def from_provider(provider: oidc.Provider | None) -> Callable[[Visit], Response]:
+    """The page that a person comes back to. It raises KeyturnError ``not_found`` if there is no provider.
+
+    It leads on by itself, from this manager: a browser sends the session's strict cookie to no page that another site led to.
+    """
+
+    def page(visit: Visit) -> Response:
+        asked, attempt = _there(provider), oidc.Attempt(visit.cookies.get(oidc.COOKIE, ""))
+        try:
+            name = asked.name(attempt, visit.asked, visit.now)
+            found = accounts.of_provider(visit.fleet.database, name)
+        except KeyturnError as error:
+            return oidc.take_back(_sign_in(visit, "", error))
+        return _begin(visit, found, oidc.take_back(show(visit, "signed_in.html", name=found.name)))
+
+    return page
 
 
 def sign_out(visit: Visit) -> Response:
@@ -101,13 +134,28 @@ def _people(visit: Visit, made: dict[str, str] | None) -> Response:
     return show(visit, "people.html", people=found, roles=accounts.ROLES, made=made)
 
 
+def _sign_in(visit: Visit, then: str, error: KeyturnError | None = None, name: str = "") -> Response:
+    configured = visit.fleet.home.settings.oidc_issuer is not None
+    return show(visit, "sign_in.html", then=then, error=error, name=name, oidc=configured)
+
+
+def _there(provider: oidc.Provider | None) -> oidc.Provider:
+    if provider is None:
+        raise KeyturnError("not_found", "this manager signs nobody in with a provider", remedy="Sign in with a password.")
+    return provider
+
+
 def _begun(visit: Visit, account: Account, then: str) -> Response:
+    return _begin(visit, account, go(_inside(then)))
+
+
+def _begin(visit: Visit, account: Account, answer: Response) -> Response:
     fleet = visit.fleet
     hours = fleet.home.settings.session_hours
     secret = fleet.database.write_now(
         lambda db: sessions.begin(db, account, now=visit.now, hours=hours, chance=fleet.chance)
     )
-    return sessions.give(go(_inside(then)), secret, hours)
+    return sessions.give(answer, secret, hours)
 
 
 def _inside(then: str) -> str:

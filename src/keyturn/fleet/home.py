@@ -34,6 +34,7 @@ DEFAULTS: Mapping[str, str] = {
     "url": "", "listen": "127.0.0.1:8445", "check_in": "120", "again": "10", "gather": "3", "session_hours": "12",
     # Requests, PER_SECOND/BURST or off. Generous: a site of ten thousand may switch on behind one address.
     "rate_address": "200/20000", "rate_prefix": "400/40000",
+    "oidc_issuer": "", "oidc_client_id": "", "oidc_client_secret_file": "", "oidc_ca_file": "",
 }  # fmt: skip
 _NUMBERS = {"check_in": (10, 86_400), "again": (5, 600), "gather": (0, 600), "session_hours": (1, 168)}
 
@@ -42,7 +43,8 @@ class Settings(NamedTuple):
     """What an administrator may set.
 
     ``url`` is how computers reach this manager. Seconds: ``check_in`` between two check-ins of an idle computer, ``again`` while
-    there is work for it, ``gather`` that the manager waits for more requests before it sends those it has.
+    there is work for it, ``gather`` that the manager waits for more requests before it sends those it has. ``oidc_…`` is the
+    organization's own sign-in; off without ``oidc_issuer``.
     """
 
     url: str | None
@@ -53,6 +55,10 @@ class Settings(NamedTuple):
     session_hours: int
     rate_address: str
     rate_prefix: str
+    oidc_issuer: str | None
+    oidc_client_id: str | None
+    oidc_client_secret_file: str | None
+    oidc_ca_file: str | None
 
     def rates(self) -> Rates:
         """The limits on requests. Raises: KeyturnError ``usage`` for a setting that is no rate."""
@@ -154,11 +160,14 @@ def _settings(values: Mapping[str, str]) -> Settings:
     for name, (low, high) in _NUMBERS.items():
         if not values[name].isdecimal() or not low <= int(values[name]) <= high:
             raise KeyturnError("usage", f"{name} is a number from {low} to {high}, not {values[name]!r}")
-    if values["url"] and not values["url"].startswith("https://"):
-        raise KeyturnError("usage", "url is an https:// address")
+    for name in ("url", "oidc_issuer"):
+        if values[name] and not values[name].startswith("https://"):
+            raise KeyturnError("usage", f"{name} is an https:// address")
     found = Settings(
         values["url"].rstrip("/") or None, values["listen"], int(values["check_in"]), int(values["again"]),
         int(values["gather"]), int(values["session_hours"]), values["rate_address"], values["rate_prefix"],
+        values["oidc_issuer"] or None, values["oidc_client_id"] or None, values["oidc_client_secret_file"] or None,
+        values["oidc_ca_file"] or None,
     )  # fmt: skip
     found.rates()
     return found

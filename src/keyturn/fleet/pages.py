@@ -37,7 +37,7 @@ from keyturn.fleet.sessions import Session
 FORM, BYTES = "application/x-www-form-urlencoded", "application/octet-stream"
 MAX_FORM = 65_536  # A page of the table with every box ticked is about 5 KB; keys are pasted by the hundred.
 MAX_FIELDS = 1_000
-WAITING = 16  # Passwords that are compared or wait for it; more are told to come back.
+WAITING = 16  # People who sign in at one address, or wait for it; more are told to come back.
 CSRF = "x-keyturn-csrf"  # The header that carries the session's text where there is no form.
 SESSION = "keyturn.session"
 HEADERS = {
@@ -55,7 +55,8 @@ VENDOR = {
     "uPlot.min.css": "pictures over time",
 }  # fmt: skip
 
-_passwords = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")  # 64 MiB each.
+PASSWORDS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")  # 64 MiB each.
+PROVIDER = ThreadPoolExecutor(max_workers=2, thread_name_prefix="provider")  # They wait for a server that is not ours.
 
 
 class Visit(NamedTuple):
@@ -73,6 +74,7 @@ class Visit(NamedTuple):
     body: bytes
     now: int
     notes: dict[str, object]
+    cookies: Mapping[str, str]
 
     @property
     def who(self) -> str:
@@ -102,8 +104,8 @@ class Visit(NamedTuple):
 Page = Callable[[Visit], Response]
 
 
-def handler(fleet: FleetManager, page: Page, *, slow: bool = False) -> Handler:
-    """The handler of a page. ``slow``: it compares passwords, which has threads of its own, and an end to its queue."""
+def handler(fleet: FleetManager, page: Page, *, pool: ThreadPoolExecutor | None = None) -> Handler:
+    """The handler of a page. ``pool``: it takes long, so it has threads of its own, and an end to its queue."""
     waiting = 0
 
     async def handle(request: Request) -> Response:
@@ -111,14 +113,14 @@ def handler(fleet: FleetManager, page: Page, *, slow: bool = False) -> Handler:
         visit = _visit(fleet, request, await request.body())
         if request.method == "POST":
             check_meant(request, visit)
-        if not slow:
+        if pool is None:
             return await asyncio.to_thread(page, visit)
         if waiting >= WAITING:
             raise KeyturnError("too_many_requests", "too many people sign in just now", retry_after=2)
         waiting += 1
         try:
             context = contextvars.copy_context()
-            return await asyncio.get_running_loop().run_in_executor(_passwords, context.run, page, visit)
+            return await asyncio.get_running_loop().run_in_executor(pool, context.run, page, visit)
         finally:
             waiting -= 1
 
@@ -302,7 +304,7 @@ def _visit(fleet: FleetManager, request: Request, body: bytes) -> Visit:
     form = _values(body.decode("utf-8", "replace")) if kind == FORM else {}
     return Visit(
         fleet, request.scope.get(SESSION), request.url.path, request.path_params, _values(request.url.query), form,
-        b"" if kind == FORM else body, fleet.clock(), request.scope.get(NOTES, {}),
+        b"" if kind == FORM else body, fleet.clock(), request.scope.get(NOTES, {}), request.cookies,
     )  # fmt: skip
 
 

@@ -31,11 +31,14 @@ def user() -> None:
 @click.argument("name")
 @_stdin
 @_role
+@click.option("--oidc", is_flag=True, help="Without a password: NAME is an e-mail address that the provider verified.")
 @pass_call
-def user_create(call: Call, name: str, stdin: str | None, role: str) -> None:
+def user_create(call: Call, name: str, stdin: str | None, role: str, oidc: bool) -> None:
     """Make an account with a password that is typed now. Better: `user link`, and nobody else knows it."""
+    if oidc and stdin is not None:
+        raise KeyturnError("usage", "an account with --oidc has no password")
     with opened(call) as manager:
-        kept, now = accounts.hashed(_password(call, stdin)), manager.clock()
+        kept, now = accounts.OIDC if oidc else accounts.hashed(_password(call, stdin)), manager.clock()
         made = manager.database.write_now(lambda db: accounts.create(db, name, role, kept, who=who(call), now=now))
     call.emit(made._asdict(), f"{made.name} signs in as {made.role}.")
 
@@ -114,4 +117,5 @@ def _password(call: Call, stdin: str | None) -> str:
 
 def _line(one: dict[str, Any]) -> str:
     locked = "" if one["locked_until"] is None else f"  locked until {one['locked_until']}"
-    return f"{one['name']:<24} {one['role']:<14} since {one['made_at'][:10]}{locked}"
+    oidc = "  by the provider" if one["oidc"] else ""
+    return f"{one['name']:<24} {one['role']:<14} since {one['made_at'][:10]}{oidc}{locked}"
