@@ -24,7 +24,7 @@ from keyturn.core.documents import Release, Request
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.fleet import CARRY, SEND
 from keyturn.core.jws import Kind
-from keyturn.core.model import DAY, ProductName
+from keyturn.core.model import ProductName
 from keyturn.edge.serverlog import Log
 from keyturn.fleet import binding, keys, manager, tasks
 from keyturn.fleet.manager import FleetManager
@@ -236,9 +236,6 @@ def keep_list(fleet: FleetManager, product: str, said: Mapping[str, object]) -> 
         db.execute("UPDATE product SET revocations = ? WHERE name = ?", (str(token), product))
 
     fleet.database.write_now(write)
-
-
-LISTS_EVERY = DAY
 
 
 def _waiting(db: Connection) -> list[str]:

@@ -26,15 +26,15 @@ class Tender:
     def __init__(self, fleet: FleetManager, log: Log, environ: Mapping[str, str]) -> None:
         self._fleet, self._log, self._environ = fleet, log, environ
         self._forwarder = Forwarder(fleet, log, environ)
-        self._day = -1
+        self._hour = -1
 
     def turn(self) -> None:
         """Do what is due. Raises nothing: what fails is logged and tried again."""
         try:
             self._forwarder.turn()
             now = self._fleet.clock()
-            if now // 3600 != self._day:
-                self._day = now // 3600
+            if now // 3600 != self._hour:
+                self._hour = now // 3600
                 self._fleet.database.write_now(lambda db: _hourly(db, now))
                 proxying.refresh_lists(self._fleet, self._environ, self._log)
         except KeyturnError as error:

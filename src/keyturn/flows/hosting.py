@@ -13,7 +13,6 @@ Leaves to others: where names come from (``edge.discovery``), what becomes of an
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,10 +20,11 @@ from keyturn.core import hosting, trust
 from keyturn.core.documents import ProductFile
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.hosting import HostCertificate
-from keyturn.core.model import DAY, b64u, rfc3339
+from keyturn.core.model import DAY, rfc3339
 from keyturn.core.policy import Policy
 from keyturn.core.srv import Place
 from keyturn.core.trust import Chain
+from keyturn.edge.pinning import Pin
 from keyturn.edge.transport import Recorder, Transport
 from keyturn.flows.exchange import ANYTHING, CONTENT_TYPE, Say, outcome_of, proxied
 
@@ -150,19 +150,13 @@ class HostLine:
         Raises: KeyturnError ``service_unreachable``, ``host_untrusted``, or why its certificate does not verify.
         """
         # 1.
-        seen: list[str] = []
-
-        def judge(der: bytes) -> None:
-            seen.append(b64u(hashlib.sha256(der).digest()))
-            if seen[-1] != seen[0]:
-                raise KeyturnError("host_untrusted", f"{place} shows another TLS certificate than a moment ago")
-
-        transport = self._open.enter_context(Transport(environ=self._environ, recorder=self._recorder, judge=judge))
+        pin = Pin(str(place))
+        transport = self._open.enter_context(Transport(environ=self._environ, recorder=self._recorder, judge=pin.judge))
         directory = transport.get_json(f"https://{place}{DIRECTORY}")
         # 2.
         host = self._certified(directory)
         # 3.
-        hosting.verify_endorsement(str(directory.get("endorsement")), host.public, seen[-1], self._now())
+        hosting.verify_endorsement(str(directory.get("endorsement")), host.public, pin.digest, self._now())
         # 4.
         there = directory.get("server_time")
         if type(there) is not int or abs(there - self._now()) > DAY:

@@ -6,16 +6,15 @@ Keeps: the check of who is there before anything is said. Leaves to others: what
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 from keyturn.core import hosting, leasing, srv, trust
 from keyturn.core.errors import KeyturnError
 from keyturn.core.hosting import HostCertificate
-from keyturn.core.model import b64u
 from keyturn.core.srv import Place
 from keyturn.edge import discovery
+from keyturn.edge.pinning import Pin
 from keyturn.edge.transport import Transport
 from keyturn.edge.web import JSON
 from keyturn.host import sightings
@@ -54,20 +53,14 @@ def tell(
 
     Raises: KeyturnError ``host_untrusted``, ``service_unreachable``, ``answer_unexpected``, or what it answers.
     """
-    seen: list[str] = []
-
-    def judge(der: bytes) -> None:
-        seen.append(b64u(hashlib.sha256(der).digest()))
-        if seen[-1] != seen[0]:
-            raise KeyturnError("host_untrusted", f"{place} shows another TLS certificate than a moment ago")
-
+    pin = Pin(str(place))
     now = clock()
-    with Transport(environ=environ, judge=judge, connect_timeout=5, read_timeout=10) as transport:
+    with Transport(environ=environ, judge=pin.judge, connect_timeout=5, read_timeout=10) as transport:
         directory = transport.get_json(f"https://{place}/.well-known/keyturn-host")
         # 1.
         other = _certified(directory, permit, now)
         # 2.
-        hosting.verify_endorsement(str(directory.get("endorsement")), other.public, seen[-1], now)
+        hosting.verify_endorsement(str(directory.get("endorsement")), other.public, pin.digest, now)
         # 3.
         for body in sightings.documents(home, permit, str(own), found, now):
             problem = transport.post(f"https://{place}/v1/sightings", body, JSON).problem()
