@@ -172,7 +172,7 @@ class Computer:
         self.lease, self.held, self.host = answer["lease"], lease, answer["host"]
 
     def believes(self, token: str) -> HostCertificate:
-        return hosting.read_host(token, self.product.name, self.chain)
+        return hosting.read_host(token, self.product, self.chain)
 
     def shown(self, token: str) -> str:
         """A request with the lease that it names and the certificate of that lease's host, as it is sent when they are wanted."""

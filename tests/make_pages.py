@@ -43,6 +43,7 @@ SUMMARIES = {
     "/v1/openapi.json": "The OpenAPI 3.1 description",
     "/docs": "The description for people",
     "/phone": "The page that answers an installation ID",
+    "/phone/validate": "The page that answers a validation ID",
     "/phone.js": "That page's script",
     "/phone/voice": "The voice menu, for telephony providers",
 }

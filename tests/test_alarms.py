@@ -55,6 +55,19 @@ def test_the_end_of_what_is_authorised_is_told_too(world: World, left: int, leve
     assert found == ([("authorised_keys_end", role, level) for role in ("issue", "test")] if level else [])
 
 
+@pytest.mark.parametrize(("left", "level"), [(91, None), (90, 90), (30, 30), (0, 30)])
+def test_the_end_of_confirmation_keys_is_told(world: World, left: int, level: int | None) -> None:
+    """They end on day 731; a home that never had any is silent."""
+    world.clock.advance(days=731 - left)
+    roles = ("phone", "phone-test") if level else ()
+    assert [alarm for alarm in told(world) if alarm[0] == "confirmation_keys_end"] == [
+        ("confirmation_keys_end", role, level) for role in roles
+    ]
+    for secret in (world.publisher.home.path / "keys").glob("*.phone"):
+        secret.unlink()
+    assert not [alarm for alarm in told(world) if alarm[0] == "confirmation_keys_end"]
+
+
 def test_the_tls_certificate_is_told_of_thirty_days_ahead(world: World, tmp_path: Path) -> None:
     """That of the home, or the one in use; one that cannot be read is as good as ended, and a home without any is silent."""
     for left, expected in ((31, []), (30, [("tls_certificate_ends", "tls", 30)])):

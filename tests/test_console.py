@@ -14,12 +14,14 @@ from playwright.sync_api import Browser, Page, expect
 from consoles import PASSWORD, Person, account, barriers, chromium, sign_in, signed_in, violations, window
 from fleets import Site
 from keyturn.core.model import DAY
+from keyturn.edge.words import english
 from keyturn.fleet import accounts, pages, store
 from keyturn.fleet.accounts import ADMINISTRATOR, OPERATOR, VIEWER
 from keyturn.fleet.console_computers import STOP_POLLING
 from keyturn.fleet.selecting import Selector
 from keyturn.testing import World
 from test_fleet_files import relayed
+from test_fleet_telephone import answered
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("chromium", "console")]
 
@@ -49,13 +51,17 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Pe
         made.work(computers)
         made.order("activate", Selector(computers=("pc-2",)), key=key, way="file")
         computers[2].check_in()
+        lab = made.join("pc-3")
+        made.order("activate", Selector(computers=("pc-3",)), key=made.key(limit=1), way="telephone")
+        lab.check_in()
         made.database.write_now(lambda db: _more(db, world.clock()))
         invited = accounts.new_link(made.fleet, VIEWER, "tester").partition("link=")[2]
-        one = made.computers()[0]["id"]
+        one, waits = made.computers()[0]["id"], made.computers()[3]["id"]
         person = signed_in(made, ADMINISTRATOR)
         account(made, "otto", OPERATOR)
         addresses = (
             "/", "/computers", "/computers?where=group%3Dlab", "/computers?where=nothing", f"/computers/{one}",
+            f"/computers/{waits}", "/telephone", f"/telephone?computer={waits}", f"/telephone?computer={one}",
             f"/order?computer={one}", "/tasks", f"/tasks/{task}", f"/tasks/{task}?outcome=failed", "/keys", "/enrollment",
             "/files", "/hosts", "/reports", "/reports/print", "/audit", "/people", "/settings", "/password", "/tasks/none",
             "/sign-in", f"/welcome?link={invited}",
@@ -270,6 +276,59 @@ def test_everything_but_dropping_a_file_works_without_scripts(site: Site, browse
     page.reload()
     expect(page.get_by_role("status")).to_have_text("1 of 1 done")
     context.close()
+
+
+def test_a_computer_is_activated_by_telephone_without_scripts(site: Site, browser: Browser) -> None:
+    """Ordered, read out, typed in with a slip that is marked, mended, taken."""
+    computer = site.join("pc")
+    site.key()
+    account(site, "anna", OPERATOR)
+    context = browser.new_context(base_url=site.url, ignore_https_errors=True, java_script_enabled=False)
+    page = context.new_page()
+    sign_in(page, "anna")
+    page.goto("/order?all=1")
+    page.locator("select[name=key]").select_option(index=1)
+    page.locator("select[name=way]").select_option("telephone")
+    page.get_by_role("button", name="What would it do?").click()
+    page.get_by_role("button", name="Go on").click()
+    computer.check_in()
+    page.reload()
+    expect(page.get_by_role("row").filter(has_text="pc")).to_contain_text("waits for its confirmation ID")
+    page.get_by_role("main").get_by_role("link", name="By telephone").click()
+    page.get_by_role("link", name="pc", exact=True).click()
+    groups = page.get_by_role("list", name="Installation ID of pc", exact=True).get_by_role("listitem")
+    expect(groups).to_have_count(9)
+    expect(page.get_by_role("img", name="QR code")).to_be_visible()
+    code = answered(site, "pc").code.text.split()
+    field = page.get_by_label("Confirmation ID for pc")
+    field.fill(" ".join([*code[:8], "000000", *code[9:]]))
+    page.get_by_role("button", name="Take the answer").click()
+    expect(page.get_by_role("alert")).to_contain_text("look at group 9")
+    expect(page.locator("li.bad")).to_have_text("000000 wrong")
+    field.fill(" ".join(code))
+    page.get_by_role("button", name="Take the answer").click()
+    expect(page.get_by_role("status").first).to_contain_text("Taken: pc")
+    computer.check_in()
+    page.reload()
+    expect(page.get_by_text("0 installation IDs wait.")).to_be_visible()
+    assert computer.status()["state"] == "licensed"
+    context.close()
+
+
+@pytest.mark.needs("axe-core")
+def test_a_code_with_a_slip_is_told_to_everybody(stocked: tuple[Site, Person, Any], browser: Browser) -> None:
+    """The page that names the wrong word has no barrier, wide and narrow, light and dark; nor has the one for any computer."""
+    site, person, _ = stocked
+    waits = site.computers()[3]["id"]
+    words = list(answered(site, "pc-3").code.words(english()))
+    with window(browser, site.url, person=person) as page:
+        for address in (f"/telephone?computer={waits}", "/telephone"):
+            page.goto(address)
+            page.get_by_label("Confirmation ID").fill(" ".join(["abandon", *words[1:]]))
+            page.get_by_role("button", name="Take the answer").click()
+            expect(page.get_by_role("alert")).to_contain_text("word 1 should probably be")
+            expect(page.locator("li.bad")).to_have_text("abandon wrong")
+            assert barriers(page) == []
 
 
 def test_without_the_parts_of_others_the_pages_are_plain(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

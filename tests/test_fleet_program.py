@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ class Organization:
         for name, value in (("check_in", "10"), ("again", "5"), ("gather", "0")):
             self("config", "set", name, value).ok()
 
-    def __call__(self, *arguments: str, input: str | None = None) -> Result:  # noqa: A002
-        return run(["fleet", "--home", str(self.folder / "home"), "--json", *arguments], cwd=self.folder, input=input)
+    def __call__(self, *arguments: str, input: str | None = None, env: Mapping[str, str] | None = None) -> Result:  # noqa: A002
+        return run(
+            ["fleet", "--home", str(self.folder / "home"), "--json", *arguments], cwd=self.folder, input=input, env=env
+        )
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[str]:
+    def running(self, listen: str = "127.0.0.1:0", end: signal.Signals = signal.SIGTERM) -> Iterator[str]:
         command = [
             str(KEYTURN),
             "fleet",
@@ -43,7 +45,7 @@ class Organization:
             str(self.folder / "home"),
             "--json",
             "--listen",
-            "127.0.0.1:0",
+            listen,
         ]
         with (self.folder / "log").open("a") as log:
             process = subprocess.Popen(
@@ -57,11 +59,11 @@ class Organization:
             assert line, (self.folder / "log").read_text()[-1500:]
             yield str(json.loads(line)["url"])
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(end)
             status = process.wait(PATIENCE)
             assert process.stdout is not None
             process.stdout.close()
-        assert status == 0
+        assert status == (0 if end is signal.SIGTERM else -end)
 
     def computers(self, count: int) -> list[Home]:
         token = self.folder / "token"

@@ -20,6 +20,7 @@ from keyturn.host import enrolling, home
 from keyturn.host.app import build
 from keyturn.host.home import HostHome
 from keyturn.host.leasing import LeasingHost
+from keyturn.service import theft
 from keyturn.testing import World
 from keyturn.testing.computers import synthetic
 from keyturn.testing.world import Chance
@@ -45,6 +46,16 @@ def enrolled(organization: Organization, folder: Path) -> tuple[HostHome, Any, s
     answer = world.publisher.service.exchange(token)
     assert isinstance(answer, dict)
     return opened, machine, token, answer
+
+
+def test_what_a_stolen_key_honestly_signed_for_a_host_is_proven(organization: Organization, tmp_path: Path) -> None:
+    """Its leaf in the tree is of the certificate that the host holds."""
+    _, _, _, answer = enrolled(organization, tmp_path / "one")
+    service = organization.world.publisher.service
+    kid = jws.read_header(answer["host"], Kind.HOST).kid
+    theft.fix(service.database, kid)
+    proven = service.database.read(lambda db: theft.proofs(db, kid))
+    assert jws.digest(answer["host"]) in proven
 
 
 def test_a_host_takes_the_answer_to_its_own_request_only(organization: Organization, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from hosts import Computer, Organization, Program, filled, forks, product, refusal
 from keyturn.core import documents, jws, leasing
+from keyturn.core.containers import Opened
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY
 from keyturn.core.srv import Place
@@ -207,7 +208,7 @@ def test_what_is_shown_makes_nobody_known_but_its_holder(five: Organization, tmp
     five.world.clock.advance(days=401)
     late = leasing.shown(
         holder.lease, str(holder.host), documents.read_request(holder.request())[0], holder.signer.kid,
-        holder.believes(str(holder.host)), holder.chain, now=five.world.clock(),
+        holder.believes(str(holder.host)), Opened(holder.product, holder.chain, ""), now=five.world.clock(),
     )  # fmt: skip
     assert late is None
     for each in (host, foreign):

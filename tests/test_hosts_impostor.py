@@ -46,7 +46,7 @@ _FOREIGN: Cut = (hosting, "verify_lease", "certificate.product != host.product o
 CHECKS: list[tuple[str, list[Cut]]] = [
     ("copied certificate", [(jws, "_verify", 'not holds(key, signature, token[: token.rindex(".")].encode("ascii"))', "False")]),
     ("another kind", [(jws, "_read_header", 'if kind.typ == header.get("typ")', "if True")]),
-    ("another product", [(hosting, "read_host", "host.product != product", "False"), _FOREIGN]),
+    ("another product", [(hosting, "read_host", "host.product != product.name", "False"), _FOREIGN]),
     ("more than allowed", [(hosting, "verify_lease", "or not fits", "")]),
     ("another organization", [(hosting, "verify_lease", "or not fits", "")]),
     ("more than allowed", [(hosting, "verify_lease", "or certificate.term != LEASED", "")]),

@@ -21,8 +21,8 @@ SOURCE = Path(__file__).parents[1] / "src"
 # The written order: a module of core may import those before it, and no other part of Keyturn.
 CORE = (
     "errors", "events", "ids", "model", "productkey", "hardware_values", "hardware", "jws", "merkle", "trust",
-    "documents", "revocations", "hosting", "rebinding", "inquiry", "fleet", "containers", "terms", "policy",
-    "schedule", "srv", "phone", "integrity", "license", "capability", "reminders", "issuance", "leasing",
+    "documents", "revocations", "terms", "phone", "hosting", "rebinding", "inquiry", "fleet", "containers", "policy",
+    "schedule", "srv", "integrity", "license", "capability", "reminders", "issuance", "leasing",
 )  # fmt: skip
 PURE = frozenset(
     {

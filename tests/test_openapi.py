@@ -24,7 +24,7 @@ from programs import Publisher
 
 UNDESCRIBED = {
     "/v1/openapi.json",
-    "/docs", "/phone", "/phone.js", "/phone/voice",
+    "/docs", "/phone", "/phone.js", "/phone/validate", "/phone/voice",
     "/metrics",
 }  # The description itself, for programs and people; figures, no JSON.
 

@@ -50,11 +50,13 @@ def answer(to: InstallationID, name: str = "one", key_index: int = 0, **fields: 
 
 
 def test_149_bits_are_45_digits() -> None:
-    """And 264 are 80: the forms hold what they promise, with no word or group to spare."""
+    """And 264 are 80, 572 are 175: the forms hold what they promise, with no word or group to spare."""
     assert 10**40 < 1 << 149 < 10**45
     assert 1 << 11 * 13 < 1 << 149 <= 1 << 11 * 14
     assert 10**75 < 1 << 264 < 10**80
     assert 264 == 11 * 24
+    assert 10**170 < 1 << 572 < 10**175
+    assert 572 == 11 * 52
 
 
 def test_the_seat_is_the_top_of_the_first_known_pair() -> None:

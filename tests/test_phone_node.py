@@ -29,6 +29,7 @@ def test_node_agrees_with_every_vector() -> None:
     looked_at = json.loads(done.stdout)
     vectors = json.loads(VECTORS.read_text())
     assert looked_at.pop("refused") >= 15
+    assert looked_at.pop("refused_hosts") >= 20
     assert looked_at == {name: len(vectors[name]) for name in looked_at}
 
 
@@ -52,6 +53,15 @@ def _signer(vectors: Vectors) -> None:
     vectors["confirmation_ids"][0]["public"] = vectors["keys"][1]["public"]
 
 
+def _verdict(vectors: Vectors) -> None:
+    first, second = vectors["validations"][0]["answers"][:2]
+    first["number"], first["digits"] = second["number"], second["digits"]
+
+
+def _question(vectors: Vectors) -> None:
+    vectors["validations"][0]["k"] = vectors["validations"][1]["k"]
+
+
 def _answer(vectors: Vectors) -> None:
     vectors["confirmation_ids"][0]["installation_id"] = vectors["installation_ids"][1]["number"]
 
@@ -63,7 +73,35 @@ def _accepted(vectors: Vectors) -> None:
     )
 
 
-@pytest.mark.parametrize("spoil", [_point, _key, _proof, _commitment, _signer, _answer, _accepted])
+def _host_signer(vectors: Vectors) -> None:
+    vectors["host_confirmations"][0]["public"] = vectors["host_confirmations"][1]["public"]
+
+
+def _host_document(vectors: Vectors) -> None:
+    vectors["host_confirmations"][0]["nbf"] += 86_400
+
+
+def _host_key(vectors: Vectors) -> None:
+    vectors["host_confirmations"][0]["host"] = "00" * 32
+
+
+def _host_accepted(vectors: Vectors) -> None:
+    good = vectors["host_confirmations"][0]
+    vectors["refused_hosts"].append({"story": "a good one", "form": "host", "typed": good["digits"], "code": "code_foreign"})
+
+
+def _host_believed(vectors: Vectors) -> None:
+    good = vectors["host_confirmations"][0]
+    vectors["refused_hosts"].append({"story": "a good one", "form": "certificate", "typed": good["certificate"], "code": "x"})
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _point, _key, _proof, _commitment, _signer, _answer, _verdict, _question, _accepted, _host_signer, _host_document,
+        _host_key, _host_accepted, _host_believed,
+    ],
+)  # fmt: skip
 def test_node_would_notice(spoil: Callable[[Vectors], None], tmp_path: Path) -> None:
     """One vector spoiled, and it says so: the agreement is not that of somebody who looks at nothing."""
     vectors = json.loads(VECTORS.read_text())

@@ -188,7 +188,7 @@ def test_one_answer_before_the_proof(service: Shop, page: Page) -> None:
     home("install-key", "-", input=str(other.mint("paint")[0]["key"])).ok()
     page.goto(f"{service.publisher.url}/phone#{''.join(groups(home))}")
     page.get_by_role("button", name="Get the confirmation ID").click()
-    assert page.get_by_role("heading").inner_text() == "This installation ID is not accepted"
+    assert page.get_by_role("heading").inner_text() == "This ID is not accepted"
 
 
 def test_the_desk_says_what_it_knows_before_the_last_group(service: Shop, desk: str, page: Page) -> None:
@@ -223,6 +223,45 @@ def test_the_desk_says_what_it_knows_before_the_last_group(service: Shop, desk: 
     expect(page.locator("#say")).to_contain_text("is blocked")
     page.fill("#id", "044605 149058 843338")
     expect(page.locator("#say")).to_contain_text("No such key was issued")
+
+
+@pytest.mark.parametrize("where", ["page", "desk"])
+def test_a_copy_is_validated_by_two_short_codes(service: Shop, desk: str, page: Page, where: str) -> None:
+    """Shown at the computer, typed on the page, and back; a key that was withdrawn is not genuine, and loses nothing by it."""
+    key = service.key()
+    home = service.caller(key["key"])
+    page.goto(f"{service.publisher.url}/phone#{''.join(groups(home))}")
+    page.get_by_role("button", name="Get the confirmation ID").click()
+    home("confirm", *code(page, "words")).ok()
+
+    def asked(*how: str) -> tuple[str, list[str], list[str]]:
+        told = home("validate", "--via", "telephone", *how).ok().json
+        if where == "desk":
+            page.goto(desk if page.url.startswith(service.publisher.url) else desk.partition("/open/")[0])
+        else:
+            page.goto(f"{service.publisher.url}/phone")
+        page.get_by_role("link", name="Is a copy genuine?").click()
+        field, state = page.locator("#id"), page.locator("#state")
+        said = told.get("words") or told["validation_id"].split()
+        field.press_sequentially(" ".join([*said[:2], "zzzz" if how else "000000"]))
+        assert state.inner_text().startswith(f"Look at {'word' if how else 'group'} 3")
+        field.fill(" ".join(said))
+        assert state.inner_text() == ("All 12 words are right." if how else "All 7 groups are right.")
+        page.get_by_role("button", name="Get the verdict").click()
+        return page.get_by_role("heading", level=1).inner_text(), code(page, "words"), code(page, "digits")
+
+    heading, words, digits = asked()
+    assert (heading, len(words), len(digits)) == ("This copy is genuine", 5, 2)
+    assert home("validate", "111112", "222221").exit == 4
+    assert home("validate", *words).ok().json["genuine"] is True
+    service.publisher.service("key", "block", str(key["serial"]), "--withdraw", "--yes").ok()
+    heading, _, digits = asked("--words")
+    assert heading == "Not genuine: its right was withdrawn"
+    told = home("validate", "-", input=" ".join(digits))
+    assert (told.exit, told.json["finding"], told.product["state"]) == (1, "withdrawn", "licensed")
+    said = home("validate", "--via", "telephone").ok().json["validation_id"]
+    answered = service.publisher.service("answer", *said.split()).ok().json
+    assert (answered["finding"], len(answered["words"])) == ("withdrawn", 5)
 
 
 def test_the_desks_link_works_once(desk: str, browser: Browser) -> None:
@@ -260,6 +299,9 @@ def test_everybody_can_use_the_pages(service: Shop, desk: str, browser: Browser,
     page.get_by_role("button", name="Get the confirmation ID").click()
     expect(page.locator("ol.code.words li")).to_have_count(26)
     look("answer")
+    page.goto(f"{service.publisher.url}/phone/validate")
+    page.fill("#id", f"{said[0]} 111111")
+    look("validate")
     page.goto(desk)
     page.fill("#id", " ".join(said[:4]))
     expect(page.locator("#say")).to_contain_text("group 5")

@@ -11,14 +11,15 @@ from mnemonic import Mnemonic
 
 from keyturn.core.errors import KeyturnError
 from keyturn.core.phone import digits, spelling, words
-from keyturn.core.phone.spelling import CONFIRMATION, INSTALLATION, Form
+from keyturn.core.phone.spelling import CONFIRMATION, HOST_CONFIRMATION, INSTALLATION, Form
 from keyturn.core.phone.words import Book
 from keyturn.edge.words import english
 
-FORMS = pytest.mark.parametrize("form", [INSTALLATION, CONFIRMATION], ids=lambda form: form.name)
+FORMS = pytest.mark.parametrize("form", [INSTALLATION, CONFIRMATION, HOST_CONFIRMATION], ids=lambda form: form.name)
 NUMBERS = st.one_of(
     st.tuples(st.just(INSTALLATION), st.integers(0, (1 << 149) - 1)),
     st.tuples(st.just(CONFIRMATION), st.integers(0, (1 << 264) - 1)),
+    st.tuples(st.just(HOST_CONFIRMATION), st.integers(0, (1 << 572) - 1)),
 )
 
 

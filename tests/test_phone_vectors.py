@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
+from keyturn.core import hosting, jws
 from keyturn.core.errors import KeyturnError
+from keyturn.core.jws import Kind
 from keyturn.core.model import Channel, ProductName
-from keyturn.core.phone import confirmation, curve, installation, words
+from keyturn.core.phone import confirmation, curve, hosted, installation, validation, words
 from keyturn.core.phone.confirmation import ConfirmationID
 from keyturn.core.phone.installation import InstallationID
 from keyturn.core.trust import ConfirmationKey
 from keyturn.edge import bls
 from keyturn.edge.words import english
+from make_vectors import World
 
 Case = dict[str, Any]
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "phone.json").read_text())
@@ -126,6 +129,18 @@ def test_a_confirmation_id_is_signed_and_spelled_as_recorded(case: Case) -> None
     assert confirmation.confirmed(made, product, to, [key], bls.holds) == key
 
 
+@each("validations")
+def test_a_question_and_its_verdicts_are_as_recorded(case: Case) -> None:
+    """Made from the same values, and read from digits and words; each verdict is judged as its finding."""
+    product, k, book = ProductName.parse(case["product"]), bytes.fromhex(case["k"]), english()
+    made = validation.ask(product, Channel(case["channel"]), case["serial"], k, case["weak"], case["seat"], case["nonce"])
+    assert (made.text, " ".join(made.words(book)), f"{made.proof:05x}") == (case["digits"], case["words"], case["proof"])
+    assert validation.read(case["words"], book) == validation.read(case["digits"]) == made
+    for answer in case["answers"]:
+        assert validation.judged(answer["digits"], made, k, product) == answer["finding"]
+        assert validation.judged(answer["words"], made, k, product, book) == answer["finding"]
+
+
 @each("refused")
 def test_what_is_refused(case: Case) -> None:
     """Each with the recorded code, and the groups or words to look at."""
@@ -150,3 +165,43 @@ def judge(case: Case) -> None:
 
 def key_of(case: Case) -> ConfirmationKey:
     return ConfirmationKey(bytes.fromhex(case["public"]), case["index"], "phone", 0, 1)
+
+
+@each("host_confirmations")
+def test_a_host_s_answer_is_signed_and_spelled_as_recorded(case: Case) -> None:
+    """From the head and the installation ID to the bytes, and from the digits to the certificate that the host shows."""
+    product, to = ProductName.parse(case["product"]), installation.of(int(case["installation_id"], 16))
+    made = hosted.read(case["digits"])
+    assert made == hosted.read(case["words"], english()) == hosted.of(int(case["number"], 16))
+    assert made.head._asdict() == {name: case[name] for name in made.head._fields}
+    spelled = (made.text, " ".join(made.words(english())), made.signature.hex())
+    assert spelled == (case["digits"], case["words"], case["signature"])
+    content, public = hosted.payload(product, to, made.head, case["nbf"]), bytes.fromhex(case["public"])
+    assert content.decode() == case["payload"]
+    signed = jws.signing_input(Kind.HOST_PHONE, jws.thumbprint(public), content)
+    assert jws.holds(public, made.signature, signed)
+    document = jws.assemble(signed, made.signature)
+    assert hosted.shown(document, bytes.fromhex(case["host"]), case["c"], bytes.fromhex(case["salt"])) == case["certificate"]
+    assert hosting.published(case["certificate"]) == (document, Kind.HOST_PHONE)
+
+
+@each("refused_hosts")
+def test_what_is_refused_of_hosts(case: Case) -> None:
+    """By the host that asked, and by a computer that is shown a certificate."""
+    world, one = World(), VECTORS["host_confirmations"][0]
+    product = world.product_file(world.product)._replace(edition_numbers={"pro": 0, "lite": 1})
+    assert hosting.read_host(one["certificate"], product, world.chain).public.hex() == one["host"]
+    to = installation.of(int(one["installation_id"], 16))
+
+    def judged() -> None:
+        if case["form"] == "certificate":
+            hosting.read_host(case["typed"], product, world.chain)
+        else:
+            hosted.taken(hosted.read(case["typed"], english()), world.product, to, world.chain)
+
+    with pytest.raises(KeyturnError) as error:
+        judged()
+    assert error.value.code == case["code"], error.value.detail
+    for unit in ("groups", "words"):
+        if case[unit] is not None:
+            assert error.value.data[unit] == case[unit]

@@ -14,6 +14,8 @@ from keyturn import Client, KeyturnError, NotLicensed
 from keyturn.client import sdk
 from keyturn.core.errors import CATALOGUE
 from keyturn.core.model import State
+from keyturn.edge.words import english
+from keyturn.service import calls, telephone
 from keyturn.testing import Clock, World
 from keyturn.testing.computers import load, names, synthetic
 
@@ -38,7 +40,13 @@ def test_the_sdk_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     options: dict[str, Any] = {"home": tmp_path / "home", "machine": world.machine(), "connect": world.publisher.connect}
     from_file = Client.from_file
     monkeypatch.setattr(Client, "from_file", lambda path: from_file(path, **options))
-    space: dict[str, Any] = {"PRODUCT_FILE": path, "KEY": world.publisher.mint()}
+
+    def by_telephone(shown: str) -> str:
+        found = telephone.answer(world.publisher.service, calls.given(shown), actor="staff", alone=False)
+        assert isinstance(found, telephone.Answer)
+        return " ".join(found.code.words(english()))
+
+    space: dict[str, Any] = {"PRODUCT_FILE": path, "KEY": world.publisher.mint(), "by_telephone": by_telephone}
     for number, code in enumerate(blocks("sdk.md")):
         exec(compile(code, f"docs/sdk.md block {number + 1}", "exec"), space)
     world.close()

@@ -10,13 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from keyturn.core import hardware, productkey
-from keyturn.core.model import Channel
-from keyturn.core.phone import confirmation, curve, digits, installation, spelling, words
+from keyturn.core.model import Channel, ProductName
+from keyturn.core.phone import confirmation, curve, digits, installation, spelling, validation, words
 from keyturn.core.phone.curve import P
 from keyturn.core.phone.installation import InstallationID
-from keyturn.core.phone.spelling import CONFIRMATION, INSTALLATION
+from keyturn.core.phone.spelling import CONFIRMATION, INSTALLATION, VERDICT
+from keyturn.core.phone.validation import Finding
 from keyturn.edge import bls
 from keyturn.edge.words import english
+from vectors_phone_hosts import host_confirmations, refused_hosts
 
 if TYPE_CHECKING:
     from make_vectors import World
@@ -41,7 +43,7 @@ def phone(world: World) -> Case:
         "provenance": PROVENANCE, "page": PAGE, "dst": confirmation.DST.decode(),
         "hash_to_curve": hashed(), "words": check_words(), "keys": keys(), "refused_keys": refused_keys(),
         "installation_ids": installed, "confirmation_ids": confirmation_ids(world, installed),
-        "refused": refused(installed, world),
+        "refused": refused(installed, world), "validations": validations(installed), "host_confirmations": host_confirmations(world), "refused_hosts": refused_hosts(world),
     }  # fmt: skip
 
 
@@ -179,6 +181,27 @@ def confirmation_ids(world: World, installed: list[Case]) -> list[Case]:
             "public": bls.signer(secret(name)).public.hex(), "index": index, "edition": edition, "term": term, "message": signed.hex(),
             "signature": code.signature.hex(), "number": f"{code.number:066x}", "digits": code.text,
             "words": " ".join(code.words(english())),
+        })  # fmt: skip
+    return found
+
+
+def validations(installed: list[Case]) -> list[Case]:
+    """Questions of the computers above, each with the answer for every finding."""
+    found = []
+    for case, nonce in ((installed[0], 0), (installed[2], 2047), (installed[3], 1234)):
+        product, k = ProductName.parse(case["product"]), bytes.fromhex(case["k"])
+        asked = validation.ask(product, Channel(case["channel"]), case["serial"], k, case["weak"], case["seat"], nonce)
+        answers = []
+        for finding in Finding:
+            code = validation.verdict(asked, finding, k, product)
+            answers.append({
+                "finding": int(finding), "number": f"{code:09x}", "digits": spelling.spell(code, VERDICT),
+                "words": " ".join(spelling.spell_words(code, VERDICT, english())),
+            })  # fmt: skip
+        found.append({
+            "story": f"asks: {case['story']}", "product": case["product"], "channel": case["channel"], "serial": case["serial"],
+            "k": case["k"], "weak": case["weak"], "seat": case["seat"], "nonce": nonce, "proof": f"{asked.proof:05x}",
+            "number": f"{asked.number:028x}", "digits": asked.text, "words": " ".join(asked.words(english())), "answers": answers,
         })  # fmt: skip
     return found
 

@@ -17,6 +17,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+KINDS = ("certificate", "host", "host-phone", "product", "revocations")
+
 
 def b64u(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -44,7 +46,7 @@ def sign(key: Ed25519PrivateKey, message: bytes) -> bytes:
 def answer(held: dict[str, Ed25519PrivateKey], asked: dict[str, Any]) -> dict[str, Any]:
     if asked.get("list"):
         return {"keys": [jwk(key) for key in held.values()]}
-    if asked["kind"] not in ("certificate", "product") or asked["kid"] not in held:
+    if asked["kind"] not in KINDS or asked["kid"] not in held:
         return {"error": f"no {asked['kind']} is signed here with {asked['kid']}"}
     header = {"alg": "EdDSA", "kid": asked["kid"], "typ": f"keyturn-{asked['kind']}+jwt"}
     message = f"{b64u(compact(header))}.{asked['payload']}"

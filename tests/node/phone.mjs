@@ -9,10 +9,13 @@
 // 4. Confirmation IDs: from their digits to a signature of their message that holds, and that the secret makes again; none of
 //    them answers another installation ID.
 // 5. What is refused as foreign does not verify; what is refused as malformed ends before the curve.
+// 6. Validation IDs and verdict codes: every field, and both MACs made again.
+// 7. Hosts: from their digits to the document, made again from the installation ID, whose Ed25519 signature holds; the certificate that
+//    they show is that document and a key to which the ID commits. What is refused is no such thing.
 //
 // Prints how many of each were looked at, as one JSON object; exits 1 with the reason on stderr if anything does not hold.
 
-import { createHash, createHmac, scryptSync } from 'node:crypto'
+import { createHash, createHmac, createPublicKey, scryptSync, verify } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createHasher } from '@noble/curves/abstract/hash-to-curve.js'
 import { bn254 } from '@noble/curves/bn254.js'
@@ -151,6 +154,22 @@ function checkInstallation(item) {
   must(big(mac) >> 2n === proof, 'another proof')
 }
 
+// A validation ID from its digits to its fields, and both MACs made again.
+function checkValidation(item) {
+  const number = numberOf(item.digits, 7)
+  must(number === BigInt('0x' + item.number), `${item.story}: digits and number differ`)
+  const [version, serial, channel, seat, nonce, proof] = take(number, 4, 28, 3, 44, 11, 20)
+  must(version === (item.weak ? 2n : 1n) && Number(serial) === item.serial && CHANNELS[channel] === item.channel, `${item.story}: another key`)
+  must(seat === BigInt('0x' + item.seat) && Number(nonce) === item.nonce, `${item.story}: other fields`)
+  const mac = (...parts) => big(createHmac('sha256', bytes(item.k)).update(Buffer.concat(parts)).digest().subarray(0, 4))
+  must(mac(framed('keyturn validation-id v1', item.product), sized(number >> 20n, 12)) >> 12n === proof, `${item.story}: another proof`)
+  for (const answer of item.answers) {
+    const code = numberOf(answer.digits, 2)
+    const tag = mac(framed('keyturn verdict-code v1', item.product), sized(number, 14), Buffer.from([answer.finding])) >> 2n
+    must(code === BigInt('0x' + answer.number) && code === ((BigInt(answer.finding) << 30n) | tag), `${item.story}: another verdict`)
+  }
+}
+
 function confirmationFields(digits) {
   const number = numberOf(digits, 16)
   const [head, short] = take(number, 9, 255)
@@ -159,6 +178,92 @@ function confirmationFields(digits) {
 
 const messageOf = (product, installation, head) =>
   Buffer.concat([framed('keyturn confirmation-id v1', product), sized(installation, 19), sized(head, 2)])
+
+// --- hosts ---
+
+const DAY = 86400
+const url = (data) => Buffer.from(data).toString('base64url')
+const jwkOf = (key) => ({ crv: 'Ed25519', kty: 'OKP', x: url(bytes(key)) })
+const thumbprint = (key) => createHash('sha256').update(JSON.stringify(jwkOf(key))).digest('base64url')
+const written54 = (number) => {
+  const digits = number.toString().padStart(45, '0')
+  return Array.from({ length: 9 }, (_, place) => {
+    const data = digits.slice(5 * place, 5 * place + 5)
+    return data + [...data].reduce((row, digit) => DAMM[row][digit], (place + 1) % 10)
+  }).join('')
+}
+
+function hostFields(digits) {
+  const number = numberOf(digits, 35)
+  const [edition, day, lease_days, threshold, serial, signature] = take(number, 3, 9, 10, 10, 28, 512)
+  return { number, edition, day, lease_days, threshold, serial, signature }
+}
+
+// The document as both sides make it: header and payload with their names sorted, and no white space.
+function signedByHostAnswer(product, installation, fields, issuer, nbf) {
+  const header = JSON.stringify({ alg: 'EdDSA', kid: thumbprint(issuer), typ: 'keyturn-host-phone+jwt' })
+  const iat = nbf + Number(fields.day) * DAY
+  const payload = JSON.stringify({
+    edition: Number(fields.edition), exp: iat + 365 * DAY, iat, installation_id: written54(installation),
+    lease_days: Number(fields.lease_days), product, serves: Number(fields.serial), test: product.endsWith('+test'),
+    threshold: Number(fields.threshold), v: 1,
+  })
+  return { payload, signed: `${url(header)}.${url(payload)}` }
+}
+
+const ed25519 = (issuer, signed, signature) =>
+  verify(null, Buffer.from(signed), createPublicKey({ key: jwkOf(issuer), format: 'jwk' }), signature)
+
+// A certificate as a host shows it: whether a computer believes it, for the ID and the issuing key that it should be of.
+function certificateHolds(certificate, product, installation, issuer) {
+  const [document, beside, ...more] = certificate.split('~')
+  must(beside && more.length === 0, 'not two parts')
+  const [header, payload, signature] = document.split('.')
+  must(JSON.parse(Buffer.from(header, 'base64url')).kid === thumbprint(issuer), 'another issuing key')
+  must(ed25519(issuer, `${header}.${payload}`, Buffer.from(signature, 'base64url')), 'the signature does not hold')
+  must(JSON.parse(Buffer.from(payload, 'base64url')).installation_id === written54(installation), 'another installation ID')
+  const text = Buffer.from(beside, 'base64url').toString()
+  const { commitment, jwk, salt } = JSON.parse(text)
+  const { crv, kty, x } = jwk
+  must(text === JSON.stringify({ commitment, jwk: { crv, kty, x }, salt }), 'written in another way')
+  const key = Buffer.from(x, 'base64url').toString('hex')
+  const fields = installationFields(installation)
+  const salted = Buffer.from(salt, 'base64url')
+  const password = framed('keyturn installation-id v1', product, commitment, thumbprint(key))
+  must(big(scryptSync(password, salted, 5, { N: 16384, r: 8, p: 1 })) === fields.commitment, 'another commitment')
+  const named = Buffer.from(thumbprint(key), 'base64url').toString('hex').slice(0, 11)
+  must(fields.version === 1n || sized(fields.seat << 4n, 6).toString('hex').slice(0, 11) === named, 'another key')
+  return key
+}
+
+function checkHost(item) {
+  const fields = hostFields(item.digits)
+  must(fields.number === BigInt('0x' + item.number), `${item.story}: other digits`)
+  for (const name of ['edition', 'day', 'lease_days', 'threshold', 'serial']) {
+    must(Number(fields[name]) === item[name], `${item.story}: another ${name}`)
+  }
+  const installation = BigInt('0x' + item.installation_id)
+  const { payload, signed } = signedByHostAnswer(item.product, installation, fields, item.public, item.nbf)
+  must(payload === item.payload, `${item.story}: another document`)
+  must(ed25519(item.public, signed, sized(fields.signature, 64)), `${item.story}: the signature does not hold`)
+  must(item.certificate.startsWith(`${signed}.${url(bytes(item.signature))}~`), `${item.story}: another certificate`)
+  const key = certificateHolds(item.certificate, item.product, installation, item.public)
+  must(key === item.host, `${item.story}: another host`)
+}
+
+function hostRefused(item, one) {
+  try {
+    if (item.form === 'certificate') {
+      certificateHolds(item.typed, one.product, BigInt('0x' + one.installation_id), one.public)
+      return false
+    }
+    const fields = hostFields(item.typed)
+    const { signed } = signedByHostAnswer(one.product, BigInt('0x' + one.installation_id), fields, one.public, one.nbf)
+    return !ed25519(one.public, signed, sized(fields.signature, 64))
+  } catch {
+    return item.code !== 'code_foreign'
+  }
+}
 
 function main([file]) {
   const vectors = JSON.parse(readFileSync(file, 'utf8'))
@@ -220,10 +325,22 @@ function main([file]) {
     }
     must(!held, `${item.story}: taken for an ID`)
   }
+  // 6.
+  for (const item of vectors.validations) checkValidation(item)
+  // 7.
+  for (const item of vectors.host_confirmations) checkHost(item)
+  const answer = vectors.host_confirmations[0]
+  let hosts = 0
+  for (const item of vectors.refused_hosts) {
+    if (item.form === 'host' && /[a-z]/.test(item.typed)) continue
+    hosts += 1
+    must(hostRefused(item, answer), `${item.story}: taken for a host's`)
+  }
   const count = (name) => vectors[name].length
   console.log(JSON.stringify({
     hash_to_curve: count('hash_to_curve'), keys: count('keys'), refused_keys: count('refused_keys'),
     installation_ids: count('installation_ids'), confirmation_ids: count('confirmation_ids'), refused: judged,
+    validations: count('validations'), host_confirmations: count('host_confirmations'), refused_hosts: hosts,
   }))
 }
 

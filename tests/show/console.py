@@ -18,8 +18,8 @@ from test_fleet_program import Organization, agents
 COMPUTERS = 3
 PATIENT = 60_000  # Milliseconds for what agents do: they come every few seconds.
 PAGES = (
-    "/", "/computers", "/computers?where=nothing", "/order?all=1", "/tasks", "/keys", "/enrollment", "/files", "/hosts",
-    "/reports", "/reports/print", "/audit", "/people", "/settings", "/password", "/tasks/none",
+    "/", "/computers", "/computers?where=nothing", "/order?all=1", "/tasks", "/keys", "/enrollment", "/files", "/telephone",
+    "/hosts", "/reports", "/reports/print", "/audit", "/people", "/settings", "/password", "/tasks/none",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect
 
 from consoles import chromium, violations
-from keyturn.core.phone.spelling import CONFIRMATION, INSTALLATION
+from keyturn.core.phone.spelling import CONFIRMATION, INSTALLATION, VALIDATION, VERDICT
 from keyturn.edge import bls
 from keyturn.testing.computers import synthetic
-from programs import KEYTURN, PATIENCE, Home, environment, run
+from programs import KEYTURN, PATIENCE, Home, Result, environment, run
+from rooms import Room
 from show.stage import Stage, item
 
 IDS, GUESSES, JUDGED = 1_000, 50_000, 10  # Of the campaign here; `make codes` runs 10,000, 1,000,000 and 200.
@@ -122,6 +123,33 @@ def by_hand(stage: Stage) -> str:
     return "menu: 54 digits out, 96 back; page: 54 digits out, 26 words (104 letters) back; licensed at every later start"
 
 
+@item("Such a computer hears by two short codes whether its copy is genuine, at every stage of its key, and loses nothing by it")
+def genuine(stage: Stage) -> str:
+    key = stage.mak(2)
+    home = Cut(stage, 8_003, key["key"])
+    heard = []
+
+    def ask(*staff: str) -> None:
+        if staff:
+            stage.publisher.service(*staff, "--yes").ok()
+        said = str(home("validate", "--via", "telephone").ok().json["validation_id"]).split()
+        answer = stage.publisher.service("answer", *said).ok().json
+        assert answer["finding"] == home("validate", *answer["words"]).json["finding"]
+        heard.append(answer["finding"])
+        assert home("status").ok().product["state"] == "licensed"
+
+    answer = stage.publisher.service("answer", *home.groups).ok().json
+    home("confirm", *answer["words"]).ok()
+    ask()
+    ask("key", "block", str(key["serial"]))
+    ask("key", "block", str(key["serial"]), "--withdraw")
+    ask("key", "unblock", str(key["serial"]))
+    ask("activation", "reclaim", str(answer["activation_id"]))
+    assert heard == ["genuine", "genuine", "withdrawn", "genuine", "unknown"], heard
+    out, back = f"{6 * VALIDATION.groups} digits or {VALIDATION.words} words", f"{6 * VERDICT.groups} or {VERDICT.words}"
+    return f"{out} out, {back} back: {', '.join(heard)}"
+
+
 @item("Tampering with the stored code, the hardware or the key is noticed at the next load")
 def tampering(stage: Stage) -> str:
     key, noticed = stage.mak(9), []
@@ -215,6 +243,69 @@ def hang_up(stage: Stage) -> str:
         words = [found.inner_text() for found in page.locator("ol.code.words li").all()]
     assert home("confirm", *words).ok().product["state"] == "licensed"
     return f"the desk said: {told}"
+
+
+@contextlib.contextmanager
+def laboratory(stage: Stage) -> Iterator[tuple[Callable[..., Result], Room]]:
+    """A fleet manager's verbs, while it runs in a network of its own that leads nowhere."""
+    folder = stage.place("lab")
+    with Room(folder / "room", network=True) as room:
+
+        def fleet(*words: str, input: str | None = None) -> Result:  # noqa: A002 (subprocess calls it so)
+            line = ["fleet", "--home", str(folder / "fleet"), "--json", "--yes", *words]
+            return run(line, cwd=folder, input=input, keyturn=room.keyturn)
+
+        fleet("init", str(stage.test)).ok()
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(
+                [str(room.keyturn), "fleet", "--home", str(folder / "fleet"), "--json", "run", "--listen", "127.0.0.1:0"],
+                cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            assert select.select([process.stdout], [], [], PATIENCE)[0], "the manager does not begin"
+            assert process.stdout.readline().startswith('{"event"')
+            yield fleet, room
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE)
+            process.stdout.close()
+
+
+@item("Three computers of a lab are activated at the manager, which has no way out, by three pairs of codes")
+def lab(stage: Stage) -> str:
+    key, kept = stage.mak(3), []
+    with laboratory(stage) as (fleet, room):
+        links = room.sh("ip -o link")
+        assert [line.split(": ")[1] for line in links.splitlines()] == ["lo"], links
+        fleet("key", "add", "-", input=key["key"]).ok()
+        token = stage.place("token") / "token"
+        token.write_text(fleet("token", "create").ok().json["token"])
+        computers = [
+            Home(stage.place("lab-pc") / "home", sysroot=stage.pc(synthetic(8_500 + n)), keyturn=room.keyturn) for n in range(3)
+        ]
+        for number, one in enumerate(computers):
+            one("agent", "enroll", "--token-file", str(token), "--name", f"lab-{number}").ok()
+        fleet("activate", "--all", "--key", key["key"][-5:], "--via", "telephone").ok()
+        for one in computers:
+            one("agent", "check-in").ok()
+        waiting = fleet("telephone", "list").ok().json["waiting"]
+        answers = [stage.publisher.service("answer", *one["installation_id"].split()).ok().json for one in waiting]
+        slip = answers[0]["confirmation_id"].replace(answers[0]["confirmation_id"][:6], "000000", 1)
+        refused = fleet("telephone", "confirm", "lab-0", slip)
+        assert refused.code == "code_mistyped" and "group 1 " in refused.json["error"]["detail"], refused
+        began = time.perf_counter()
+        found = [fleet("telephone", "confirm", "-", *(word[:4] for word in one["words"])).ok().json for one in answers]
+        took = time.perf_counter() - began
+        assert [one["name"] for one in found] == ["lab-0", "lab-1", "lab-2"], found
+        for one in computers:
+            one("agent", "check-in").ok()
+            kept.append(one("status", "--check").ok().product["via"])
+        assert kept == ["telephone"] * 3
+        (task,) = fleet("task", "list").ok().json["tasks"]
+        assert (task["done"], fleet("telephone", "list").ok().json["waiting"]) == (3, [])
+    assert stage.publisher.seats(int(key["serial"])) == 3
+    return f"54 digits out, 26 words back for each; a wrong group named at once; whose each is, found in {took / 3:.1f} s"
 
 
 @item("After activations by telephone no table holds an address, number or name from a call")

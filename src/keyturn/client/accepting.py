@@ -145,7 +145,8 @@ def take_identity(shelf: Shelf, machine: Machine, answer: Mapping[str, Any]) -> 
         # 1.
         chain = trust.longer(loaded.opened.chain.texts, [str(text) for text in bundles], loaded.name.thumbprint)
         request, _ = documents.read_request(waiting.request)
-        told = hosting.verify_identity(token, hosting.read_host(host, loaded.name, chain), request, jws.digest(waiting.request))
+        sender = hosting.read_host(host, loaded.opened.product, chain)
+        told = hosting.verify_identity(token, sender, request, jws.digest(waiting.request))
         hosting.check_moment(told.issued_at, request, loaded.now)
         # 2.
         shelf.remove_held()

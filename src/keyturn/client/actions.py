@@ -123,11 +123,7 @@ def make_request(
     loaded = load(shelf, machine)
     if loaded.key is None:
         raise KeyturnError("key_missing", f"no product key is installed for {loaded.opened.product.title}")
-    if not shelf.vault.writable:
-        raise KeyturnError(
-            "permission_denied", f"{shelf.path} belongs to another account",
-            remedy="Repeat it as root (sudo), or keep a license of your own with --scope user.",
-        )  # fmt: skip
+    demand_writable(shelf)
     secret = shelf.key_secret()
     with shelf.locked():
         signer = installation(shelf, machine)
@@ -280,6 +276,15 @@ def report_installation(shelf: Shelf, machine: Machine, outcome: str) -> None:
         signer = installation(shelf, machine)
         record = loaded.record or begun(loaded.opened.product, loaded.guid or "", loaded.now)
         keep_record(shelf, record._replace(installation_outcome=outcome[:80]), signer)
+
+
+def demand_writable(shelf: Shelf) -> None:
+    """Raises: KeyturnError ``permission_denied`` for another account's store."""
+    if not shelf.vault.writable:
+        raise KeyturnError(
+            "permission_denied", f"{shelf.path} belongs to another account",
+            remedy="Repeat it as root (sudo), or keep a license of your own with --scope user.",
+        )  # fmt: skip
 
 
 def _facts(

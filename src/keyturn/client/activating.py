@@ -139,16 +139,29 @@ def rearm(call: Call, scope: str | None) -> None:
 
 
 @click.command(cls=Verb)
+@click.argument("code", nargs=-1, metavar="[CODE|-]")
+@click.option(
+    "--via", type=click.Choice(["online", "telephone"]), default="online", help="How to ask; by telephone two short codes."
+)
+@click.option("--words", is_flag=True, help="By telephone: in 12 words instead of 42 digits.")
 @scope_option
 @ca_option
 @pass_call
-def validate(call: Call, scope: str | None, ca_bundle: str | None) -> int:
+def validate(
+    call: Call, code: tuple[str, ...], via: str, words: bool, scope: str | None, ca_bundle: str | None
+) -> int:
     """Check that this copy is still genuine: the publisher's signed list may have withdrawn its right.
 
-    Asks the service for the list; nothing about this computer is sent. Exits 1 if the copy is not licensed, or not genuine.
+    Asks the service for the list; nothing about this computer is sent. With --via telephone a validation ID is shown instead,
+    to be said to the publisher, and CODE is the verdict code that comes back. Exits 1 if the copy is not licensed,
+    or not genuine.
     """
     machine = machine_of(call)
     shelf = choose(call, homes_of(call, scope))
+    if code or via == "telephone":
+        from keyturn.client.validating_cli import hear_code, show_id
+
+        return hear_code(call, shelf, machine, code) if code else show_id(call, shelf, machine, words=words)
     with Talk(shelf, load(shelf, machine), machine, ca_bundle=ca_bundle, say=call.say) as talk:
         loaded = talk.validate()
     genuine = loaded.certificate is not None and loaded.withdrawn is None

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from keyturn.client import accepting, actions, hosts
 from keyturn.client.homes import Homes
-from keyturn.client.loading import load, status_of
+from keyturn.client.loading import load, needs_activation, status_of
 from keyturn.client.machine import SYSROOT, Machine
 from keyturn.client.policies import policy_of
 from keyturn.client.telling import Teller
@@ -263,6 +263,34 @@ class _Step:
         if isinstance(named, str):
             self._shelf.keep_host(str(hosts.parse(named)))
         return self._activated(None)
+
+    def telephone(self) -> dict[str, Any]:
+        """Make the installation ID, or show again the one that waits; a copy that is licensed has none to show.
+
+        What verifies the answer is there before anybody reads anything out.
+        """
+        from keyturn.client import telephone  # With the curve: only for those who need it.
+        from keyturn.edge import bls
+
+        shelf = self._shelf
+        if not needs_activation(load(shelf, self._machine)):
+            return {}
+        made, _ = telephone.make_id(shelf, self._machine)
+        bls.is_key(b"")
+        return {"installation_id": made.text}
+
+    def confirm(self) -> dict[str, Any]:
+        """Verify the confirmation ID that a person typed at the manager, and keep it.
+
+        The manager's trust bundles come with it: the key that signed may be newer than what is known here.
+        """
+        from keyturn.client import telephone
+
+        container = self._given.get("container")
+        if isinstance(container, dict):
+            actions.add_product(self._homes.find, jws.dumps(container), self._machine, expected=self._product)
+        telephone.confirm(self._shelf, self._machine, str(self._given.get("confirmation_id")))
+        return {}
 
     def release(self) -> dict[str, Any]:
         """Sign the document that gives the seat back."""

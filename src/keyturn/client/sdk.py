@@ -191,6 +191,54 @@ class Client:
             talk.validate()
         return self.status()
 
+    def installation_id(self, key: str | None = None, *, words: bool = False) -> str:
+        """What this computer says by telephone to be activated: 54 digits in groups, or 16 words. Nothing is sent.
+
+        ``key`` is installed first, unless it is there. The ID stays the same until it is answered: :meth:`confirm`.
+        Raises: KeyturnError ``key_missing``, ``key_mistyped``, ``policy_forbids``, ``host_required``, ``not_by_telephone``,
+        ``permission_denied``.
+        """
+        from keyturn.client import telephone
+        from keyturn.edge.words import english
+
+        shelf = self._added()
+        if key is not None:
+            actions.install_key(shelf, key, self._machine)
+        made, _ = telephone.make_id(shelf, self._machine)
+        return " ".join(made.words(english())) if words else made.text
+
+    def confirm(self, code: str) -> Status:
+        """Take the confirmation ID that answers :meth:`installation_id`: digits or words, in any grouping.
+
+        Raises: KeyturnError ``code_malformed``, ``code_mistyped`` (``data`` names the parts to look at), ``code_foreign``,
+        ``document_foreign``, ``hardware_other``, ``extra_missing``, ``policy_forbids``.
+        """
+        from keyturn.client import telephone
+
+        telephone.confirm(self._added(), self._machine, code)
+        return self._status(self._load())
+
+    def validation_id(self, *, words: bool = False) -> str:
+        """What this computer says by telephone to hear whether its copy is genuine: 42 digits in groups, or 12 words.
+
+        Raises: KeyturnError ``document_foreign``, ``policy_forbids``, ``not_by_telephone``, ``permission_denied``.
+        """
+        from keyturn.client import validating
+        from keyturn.edge.words import english
+
+        made, _ = validating.ask(self._added(), self._machine)
+        return " ".join(made.words(english())) if words else made.text
+
+    def hear_verdict(self, code: str) -> bool:
+        """Whether the verdict code that answers :meth:`validation_id` says that the copy is genuine. No right changes.
+
+        Raises: KeyturnError ``code_malformed``, ``code_mistyped``, ``code_foreign``, ``document_foreign``.
+        """
+        from keyturn.client import validating
+        from keyturn.core.phone.validation import Finding
+
+        return validating.hear(self._added(), self._machine, code)[0] is Finding.GENUINE
+
     def deactivate(self, *, progress: Progress = lambda _text: None, ca_bundle: str | None = None) -> Status:
         """Return the seat. Raises: KeyturnError ``release_unknown``, ``return_limit_reached``, ``service_unreachable``."""
         shelf = self._homes().find(self.product)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
+from keyturn.client.actions import demand_writable
 from keyturn.client.loading import Loaded, load, needs_activation
 from keyturn.client.machine import Machine, store_lasts
 from keyturn.client.policies import policy_of
@@ -47,11 +48,7 @@ def make_id(shelf: Shelf, machine: Machine) -> tuple[InstallationID, Loaded]:
     # 1.
     policy_of(shelf.vault.home, machine).demand("telephone")
     _demand_key(load(shelf, machine))
-    if not shelf.vault.writable:
-        raise KeyturnError(
-            "permission_denied", f"{shelf.path} belongs to another account",
-            remedy="Repeat it as root (sudo), or keep a license of your own with --scope user.",
-        )  # fmt: skip
+    demand_writable(shelf)
     secret = shelf.key_secret()
     with shelf.locked():
         signer = installation(shelf, machine)

@@ -114,6 +114,16 @@ class ProductFile(NamedTuple):
     issued_at: int
     edition_numbers: Mapping[str, int] = {}  # In confirmation IDs; none in files from before telephone activation.
 
+    def edition_of(self, number: int) -> str:
+        """The edition that a telephone code means. Raises: KeyturnError ``document_foreign`` if this file names none of it."""
+        found = next((name for name, known in self.edition_numbers.items() if known == number), None)
+        if found is None or found not in self.editions:
+            raise KeyturnError(
+                "document_foreign", "the confirmation ID is for an edition that this product file does not name",
+                remedy="Add the newest product file of the publisher: `keyturn product add FILE`.",
+            )  # fmt: skip
+        return found
+
     def claims(self) -> dict[str, Any]:
         return {
             "v": VERSION, "product": str(self.name), "test": self.name.test, "title": self.title,

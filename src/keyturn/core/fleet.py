@@ -30,12 +30,19 @@ MAX_PRODUCTS = 64  # Of one computer.
 MAX_OUTCOMES = 64  # Told at once.
 
 ACTIONS = ("install-key", "activate", "deactivate", "refresh", "rearm", "rebind")
-WAYS = ("proxy", "file", "online", "host")
+WAYS = ("proxy", "file", "online", "host", "telephone")
 # What is done on the computer, and what the manager does itself; in the words of the wire.
-AGENT_STEPS = ("install", "request", "accept", "rebind", "online", "host", "release", "released", "refresh", "rearm")
-SEND, CARRY = "send", "carry"
+AGENT_STEPS = (
+    "install", "request", "accept", "rebind", "online", "host", "telephone", "confirm", "release", "released", "refresh", "rearm",
+)  # fmt: skip
+# Waited for in these: the publisher's answer, a file, a person with a confirmation ID.
+SEND, CARRY, CALL = "send", "carry", "call"
 DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
 ENDS = (DONE, FAILED, CANCELLED)
+# What a computer says of a confirmation ID that does not answer its installation ID, which goes on waiting,
+ANOTHER_CODE = ("code_foreign", "code_malformed", "code_mistyped", "issuer_revoked", "document_expired")
+# and where its installation ID is of a key, installation or hardware that is another one by now: it makes a new one.
+ANOTHER_ID = ("document_foreign", "hardware_other")
 
 
 class EnrollmentToken(NamedTuple):
@@ -178,11 +185,17 @@ def is_other(known: Mapping[str, str], now: Mapping[str, str]) -> bool:
     return not found.same and (found.known >= 2 or "vm" in known.keys() & now.keys())
 
 
+def said_of(step: str) -> str:
+    """A step or an end in words for people."""
+    return "waits for its confirmation ID" if step == CALL else step
+
+
 def plan(action: str, way: str, *, key: bool) -> tuple[str, ...]:
     """The steps of an action on one computer; ``key``: one is to be installed first.
 
     Activation by proxy: the computer makes its request, the manager sends it, the computer takes the answer. Rebinding leaves
-    the middle out, which is known only once the request shows its hardware. By file the middle is carried by a person.
+    the middle out, which is known only once the request shows its hardware. By file the middle is carried by a person, by
+    telephone two codes are.
     """
     middle = CARRY if way == "file" else SEND
     first = ("install",) if key else ()
@@ -191,6 +204,8 @@ def plan(action: str, way: str, *, key: bool) -> tuple[str, ...]:
             return ("install",)
         case "activate" if way in ("proxy", "file"):
             return (*first, "request", middle, "accept")
+        case "activate" if way == "telephone":
+            return (*first, "telephone", CALL, "confirm")
         case "activate":
             return (*first, way)
         case "deactivate":

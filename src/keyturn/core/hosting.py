@@ -16,15 +16,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from keyturn.core import jws, trust
-from keyturn.core.documents import VERSION, Certificate, Claims, Request
+from keyturn.core.documents import VERSION, Certificate, Claims, ProductFile, Request
 from keyturn.core.errors import KeyturnError
 from keyturn.core.jws import Kind
-from keyturn.core.model import DAY, ProductName, rfc3339
+from keyturn.core.model import DAY, Channel, ProductName, product_id, rfc3339
+from keyturn.core.terms import Terms
 from keyturn.core.trust import Chain, Floor
 
 LEASED = "lease"  # The term of a certificate that is a lease.
 ONLINE_DAYS, FILE_DAYS = 90, 365  # How long a host certificate lasts, by the way it came.
 MAX_SERVED = 1_000
+MARK = "~"  # Behind it: what a host certificate that came by telephone has beside the publisher's document.
 
 
 class Served(NamedTuple):
@@ -135,22 +137,33 @@ class Identity(NamedTuple):
         }  # fmt: skip
 
 
-def read_host(token: str, product: ProductName, chain: Chain, *, doubtful: bool = False) -> HostCertificate:
-    """Verify a host certificate.
+def published(token: str) -> tuple[str, Kind]:
+    """The publisher's document in a host certificate, and its kind: one that came by telephone has something beside it."""
+    document, mark, _ = token.partition(MARK)
+    return document, Kind.HOST_PHONE if mark else Kind.HOST
+
+
+def read_host(token: str, product: ProductFile, chain: Chain, *, doubtful: bool = False) -> HostCertificate:
+    """Verify a host certificate, in either form: as it came online or by file, or by telephone.
 
     1. An issuing key of the publisher signed it, with the product's role, within that key's time, and was not revoked since;
-       ``doubtful`` leaves that last judgement to the caller, for what is held already.
+       ``doubtful`` leaves that last judgement to the caller, for what is held already. One that came by telephone answers the
+       installation ID of the key beside it, too (``hosted.verify``).
     2. It is for this product, and the chain reaches its bundle floor.
 
     Raises: KeyturnError ``trust_invalid``, ``signature_invalid``, ``document_expired``, ``issuer_revoked``, ``document_foreign``.
     """
     # 1.
-    host = HostCertificate.read(chain.verify(token, Kind.HOST, trust.role_for(product.test)))
-    if not doubtful and chain.doubt(token, Kind.HOST) is not None:
+    document, kind = published(token)
+    if kind is Kind.HOST_PHONE:
+        host = _by_telephone(token, product, chain)
+    else:
+        host = HostCertificate.read(chain.verify(token, Kind.HOST, trust.role_for(product.name.test)))
+    if not doubtful and chain.doubt(document, kind) is not None:
         raise KeyturnError("issuer_revoked", "the host certificate is signed by a key that its publisher revoked")
     # 2.
-    if host.product != product:
-        raise KeyturnError("document_foreign", f"the host certificate is for {host.product}, not for {product}")
+    if host.product != product.name:
+        raise KeyturnError("document_foreign", f"the host certificate is for {host.product}, not for {product.name}")
     if host.floor.number > chain.newest.number:
         raise KeyturnError("trust_invalid", "the host certificate asks for a newer trust bundle than is known")
     return host
@@ -241,3 +254,19 @@ def _served(values: Mapping[str, Any]) -> dict[int, Served]:
         c = Claims(Kind.HOST, {"v": VERSION, **value})
         found[int(serial)] = Served(c.text("edition", 60), c.names("features"))
     return found
+
+
+def _by_telephone(token: str, product: ProductFile, chain: Chain) -> HostCertificate:
+    """What a code had no room for is the product file's: features are the edition's, the group is the terms'."""
+    from keyturn.core.phone import hosted, spelling  # Computers without such a host need none of it.
+
+    told = hosted.verify(token, product, chain)
+    said = spelling.spell(told.to.number, spelling.INSTALLATION, "")
+    return HostCertificate(
+        product=product.name, publisher=product.publisher, activation=f"telephone-{said}", installation="", public=told.public,
+        issued_at=told.issued_at, expires_at=told.expires_at,
+        product_id=product_id(product.name.slug, Channel.HOST, told.to.serial), serial=told.to.serial, organization=None,
+        serves={told.serial: Served(told.edition, product.editions[told.edition])}, lease_days=told.lease_days,
+        threshold=told.threshold, count_group=Terms.read(product.terms).count_group, capacity=None, request="", nonce="",
+        floor=product.floor,
+    )  # fmt: skip

@@ -18,13 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from keyturn.core import hardware, hosting, jws
+from keyturn.core.containers import Opened
 from keyturn.core.documents import Certificate, Request
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.hardware import Seat
 from keyturn.core.hosting import LEASED, HostCertificate, Lease
 from keyturn.core.model import DAY, Channel, product_id
 from keyturn.core.terms import Terms
-from keyturn.core.trust import Chain
 
 SEEN_DAYS = 30  # A computer counts towards the threshold if it asked within so many days.
 KNOWN_DAYS = 400  # A computer that has not asked for so long, and holds no lease, is no longer known.
@@ -171,7 +171,7 @@ def decide(
 
 
 def shown(
-    lease: str, host: str, request: Request, installation_key: str, own: HostCertificate, chain: Chain, *, now: int
+    lease: str, host: str, request: Request, installation_key: str, own: HostCertificate, opened: Opened, *, now: int
 ) -> int | None:
     """Since when a computer has been leased, as the ``lease`` says that it shows with its ``host`` certificate.
 
@@ -188,7 +188,7 @@ def shown(
         return None
     try:
         # 2.
-        other = hosting.read_host(host, request.product, chain)
+        other = hosting.read_host(host, opened.product, opened.chain)
         # 3.
         given = hosting.verify_lease(lease, other).certificate
     except KeyturnError:

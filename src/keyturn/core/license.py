@@ -83,7 +83,7 @@ def check_certificate(held: Held, product: ProductFile, chain: Chain, installati
         role = trust.role_for(product.name.test)
         certificate = Certificate.read(chain.verify(held.certificate, Kind.CERTIFICATE, role))
     else:
-        host = hosting.read_host(held.host, product.name, chain, doubtful=True)
+        host = hosting.read_host(held.host, product, chain, doubtful=True)
         certificate = hosting.verify_lease(held.certificate, host).certificate
     # 2.
     if certificate.product != product.name:
@@ -113,7 +113,7 @@ def check_certificate(held: Held, product: ProductFile, chain: Chain, installati
 
 def doubt(held: Held, product: str, chain: Chain) -> Revocation | None:
     """The revocation that makes a verified certificate, or the product file beside it, doubtful; ``None`` without any."""
-    made = (held.certificate, Kind.CERTIFICATE) if held.host is None else (held.host, Kind.HOST)
+    made = (held.certificate, Kind.CERTIFICATE) if held.host is None else hosting.published(held.host)
     return chain.doubt(*made, held.proof) or chain.doubt(product, Kind.PRODUCT)
 
 

@@ -34,7 +34,7 @@ ROLE_PHONE_TEST = "phone-test"  # The same for test products.
 MAX_PHONE = 8  # Four indexes for each role.
 PHONE_BYTES = 128  # A point of BN254's second group: ``keyturn.edge.bls``.
 # What an issuing key signs, and nothing else: a root signs trust bundles, and everybody else signs for themselves.
-ISSUED = frozenset({Kind.PRODUCT, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.HOST})
+ISSUED = frozenset({Kind.PRODUCT, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.HOST, Kind.HOST_PHONE})
 
 
 class Floor(NamedTuple):

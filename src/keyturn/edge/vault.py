@@ -3,7 +3,8 @@
 - ``product.json`` (bundles and product file), ``key.json``, ``installation.json``, ``license.json``, ``release.json``,
   ``record.jws``: readable by everybody, because every program must be able to check its license.
 - ``key.secret`` (K) and ``installation.key``: mode 0600.
-- ``pending.json``: the request that was made and not answered yet; ``telephone.json``: the same, by telephone.
+- ``pending.json``: the request that was made and not answered yet; ``telephone.json``: the same, by telephone;
+  ``validation.json``: a question by telephone that waits for its verdict code.
 - ``sent/``: what was sent and received.
 - The record is mirrored under ``mirror/``. It can be deleted; that never gains anything.
 
@@ -227,6 +228,22 @@ class Shelf:
 
     def remove_calling(self) -> None:
         files.remove(self._place("telephone.json"))
+
+    def asking(self) -> str | None:
+        """The validation ID that waits for its verdict code; a damaged one is none, because another is as good."""
+        try:
+            value = files.read_json(self._place("validation.json"), MAX_DOCUMENT)
+        except KeyturnError as error:
+            if error.code not in ("file_malformed", "input_too_large"):
+                raise
+            return None
+        return None if value is None else str(value.get("validation_id"))
+
+    def keep_asking(self, validation_id: str) -> None:
+        files.write_json(self._place("validation.json"), {"v": 1, "validation_id": validation_id})
+
+    def remove_asking(self) -> None:
+        files.remove(self._place("validation.json"))
 
     def confirmed(self) -> Kept | None:
         """What was confirmed by telephone, if that is the license here. Raises: KeyturnError ``store_damaged``."""

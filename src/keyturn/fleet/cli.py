@@ -34,6 +34,7 @@ _COMPUTERS = "keyturn.fleet.computer_cli"
         "import": "keyturn.fleet.carry_cli:import_",
         "inspect": "keyturn.fleet.carry_cli:inspect",
         "report": "keyturn.fleet.report_cli:report",
+        "telephone": "keyturn.fleet.telephone_cli:telephone",
         "token": "keyturn.fleet.token_cli:token",
         "user": "keyturn.fleet.user_cli:user",
         "discover": "keyturn.fleet.discover_cli:discover",

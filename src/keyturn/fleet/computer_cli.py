@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from keyturn.core import fleet
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName
 from keyturn.edge.terminal import Call, Verb, Verbs, pass_call
@@ -44,7 +45,7 @@ def _action(action: dict[str, Any] | None) -> str:
     if action is None:
         return ""
     code = "" if action["code"] is None else f" ({action['code']})"
-    return f"{action['action']} {action['outcome']}{code}"
+    return f"{action['action']} {fleet.said_of(action['outcome'])}{code}"
 
 
 @click.command("show", cls=Verb)

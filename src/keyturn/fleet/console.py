@@ -1,7 +1,7 @@
 """The console: every address for people, and who may use it.
 
 Keeps: the authorization table. Leaves to others: who is signed in and what a form must carry (``pages``), what the pages
-show and do (``console_looking``, ``console_computers``, ``console_stock``, ``console_signing``).
+show and do (``console_looking``, ``console_computers``, ``console_telephone``, ``console_stock``, ``console_signing``).
 
 - A viewer reads. An operator does things to computers. An administrator also keeps keys and accounts.
 - GET changes nothing; whatever changes something is a POST. One exception: whoever comes back from the organization's provider
@@ -20,6 +20,7 @@ from keyturn.fleet import console_computers as computers
 from keyturn.fleet import console_looking as looking
 from keyturn.fleet import console_signing as signing
 from keyturn.fleet import console_stock as stock
+from keyturn.fleet import console_telephone as telephone
 from keyturn.fleet.accounts import ADMINISTRATOR, OPERATOR, VIEWER
 from keyturn.fleet.manager import FleetManager
 from keyturn.fleet.pages import BYTES, FORM, MAX_FORM, Page
@@ -57,6 +58,7 @@ def routes(fleet: FleetManager, environ: Mapping[str, str], connect: Connect) ->
         get("/keys", VIEWER, stock.key_list),
         get("/enrollment", VIEWER, stock.token_list),
         get("/files", VIEWER, stock.files),
+        get("/telephone", VIEWER, telephone.waiting),
         get("/hosts", VIEWER, looking.hosts),
         get("/reports", VIEWER, looking.report),
         get("/reports/licenses.csv", VIEWER, looking.report_csv),
@@ -72,6 +74,7 @@ def routes(fleet: FleetManager, environ: Mapping[str, str], connect: Connect) ->
         post("/tasks", OPERATOR, computers.carry_out),
         post("/tasks/{task}/cancel", OPERATOR, computers.cancel),
         post("/computers/{computer}/forget", OPERATOR, computers.forget),
+        post("/telephone", OPERATOR, telephone.confirm, pool=pages.PAIRINGS),
         post("/groups", OPERATOR, computers.put_in_group),
         post("/views", OPERATOR, computers.save_view),
         post("/enrollment", OPERATOR, stock.create_token),

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from keyturn.core import fleet as words
 from keyturn.core.errors import KeyturnError
 from keyturn.core.model import ProductName
-from keyturn.fleet import console_figures, keys, manager, selecting, store, tasks
+from keyturn.fleet import console_figures, console_telephone, keys, manager, selecting, store, tasks
 from keyturn.fleet.console_figures import PAGE
 from keyturn.fleet.manager import Consequence, Order
 from keyturn.fleet.pages import Visit, go, show
@@ -49,13 +49,14 @@ def computers(visit: Visit) -> Response:
 
 
 def computer(visit: Visit) -> Response:
-    """One computer's story. Raises: KeyturnError ``not_found``."""
+    """One computer's story, and what of it waits for a telephone. Raises: KeyturnError ``not_found``."""
 
     def look(db: Connection) -> dict[str, Any]:
         (one,) = store.listed(db, selecting.choose(db, Selector(computers=(visit.path["computer"],))))
         return {**one, "story": store.story(db, one["id"])}
 
-    return show(visit, "computer.html", one=visit.fleet.database.read(look))
+    one = visit.fleet.database.read(look)
+    return show(visit, "computer.html", one=one, calls=console_telephone.entries(visit, one["id"]))
 
 
 def forget(visit: Visit) -> Response:

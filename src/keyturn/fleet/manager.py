@@ -20,7 +20,7 @@ from keyturn.core.jws import Kind
 from keyturn.core.model import ProductName
 from keyturn.core.rebinding import Rebind
 from keyturn.edge.database import Database
-from keyturn.fleet import binding, keys, selecting, store, tasks, tokens
+from keyturn.fleet import binding, calls, keys, selecting, store, tasks, tokens
 from keyturn.fleet.home import FleetHome
 from keyturn.fleet.sealing import Sealer
 from keyturn.fleet.selecting import Selector
@@ -99,7 +99,9 @@ class FleetManager:
         # 2.
         for outcome in said.outcomes:
             tasks.take(db, computer["id"], outcome, now)
+        lacking = tasks.lacking(db, computer["id"])
         store.take_report(db, computer, said, now)
+        tasks.overtaken(db, lacking, now)
         # 3.
         work = [step for item in tasks.work(db, computer["id"], now) if (step := self._step(db, item, now)) is not None]
         settings = self.home.settings
@@ -141,6 +143,10 @@ class FleetManager:
                 return answer
             case "host":
                 return {"host": item["host"]}
+            case "confirm":
+                return {
+                    "confirmation_id": calls.code_of(db, item), "container": self.opened(db, item["product"]).container(),
+                }  # fmt: skip
             case "refresh":
                 row = product_row(db, item["product"])
                 return {
@@ -332,7 +338,10 @@ def keep_product(db: Connection, opened: Opened, who: str, now: int) -> tuple[Op
 
 def _holding(db: Connection, product: str, key: str | None) -> set[str]:
     """The computers that hold an activation of a product: of this key (product ID), or of any."""
+    # By telephone an activation has no name on its computer, and a seat all the same.
     rows = db.execute(
-        "SELECT computer, product_id FROM license WHERE product = ? AND activation_id IS NOT NULL", (product,)
+        "SELECT computer, product_id FROM license WHERE product = ?"
+        " AND (activation_id IS NOT NULL OR (via = 'telephone' AND state = 'licensed'))",
+        (product,),
     )
     return {row["computer"] for row in rows if key in (None, row["product_id"])}

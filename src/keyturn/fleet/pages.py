@@ -56,6 +56,7 @@ VENDOR = {
 }  # fmt: skip
 
 PASSWORDS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")  # 64 MiB each.
+PAIRINGS = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pairing")  # Half a second each, of one core.
 PROVIDER = ThreadPoolExecutor(max_workers=2, thread_name_prefix="provider")  # They wait for a server that is not ours.
 
 
@@ -116,7 +117,7 @@ def handler(fleet: FleetManager, page: Page, *, pool: ThreadPoolExecutor | None 
         if pool is None:
             return await asyncio.to_thread(page, visit)
         if waiting >= WAITING:
-            raise KeyturnError("too_many_requests", "too many people sign in just now", retry_after=2)
+            raise KeyturnError("too_many_requests", "too many people wait for this just now", retry_after=2)
         waiting += 1
         try:
             context = contextvars.copy_context()

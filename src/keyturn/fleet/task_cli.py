@@ -43,7 +43,8 @@ def install_key(call: Call, key_name: str | None, dry_run: bool, wait: bool, sel
 
 
 @_verb(
-    "activate", "Activate computers: by proxy through this manager, over their own connection, or at an activation host.",
+    "activate",
+    "Activate computers: by proxy through this manager, over their own connection, at an activation host, or by telephone.",
     key_option, click.option("--via", type=click.Choice(fleet.WAYS), default="proxy", help="How (default: proxy)."),
     click.option("--host", metavar="NAME[:PORT]", help="With --via host: which one to ask first."),
 )  # fmt: skip
@@ -103,7 +104,7 @@ def carry_out(call: Call, order: Order, *, dry_run: bool, wait: bool) -> int:
             {"task": task, "consequence": meant.as_json()},
             f"{words}\nTask {task} was made; the agents do their part when they check in.",
         )
-        call.next(f"keyturn fleet task show {task}")
+        call.next("keyturn fleet telephone list" if order.way == "telephone" else f"keyturn fleet task show {task}")
         return 0
 
 
@@ -114,6 +115,8 @@ def sentence(order: Order, meant: Consequence) -> str:
         parts += [f"at most {meant.new} seats new", f"{meant.same} the same"]
         if meant.remaining is not None:
             parts.append(f"{meant.remaining} left")
+    if order.way == "telephone":
+        parts.append("for each a person carries two codes")
     if order.action == "deactivate":
         parts.append("their seats are given back, and they are no longer licensed")
     if meant.asleep:
@@ -184,7 +187,7 @@ def _tell(call: Call, manager: FleetManager, task_id: str, found: dict[str, Any]
     lines = [f"{found['action']} of {found['slug']}: {_counts(found)}"]
     for one in outcomes:
         why = "" if one["code"] is None else f"  {one['code']}: {one['detail']}"
-        lines.append(f"  {one['name']:<24} {one['outcome']:<10}{why}")
+        lines.append(f"  {one['name']:<24} {fleet.said_of(one['outcome']):<10}{why}")
     remedies = {one["code"]: one["remedy"] for one in outcomes if one["code"] is not None}
     lines += [f"{code}: {remedy}" for code, remedy in remedies.items()]
     call.emit({"task": found, "computers": outcomes}, "\n".join(lines))

@@ -6,6 +6,7 @@ Keeps: rows of tasks and their items, and what follows from a step's outcome. Le
 - An item is one computer's part of a task. ``step`` is what is to be done next, ``steps`` what follows; ``open`` until it ends.
 - An outcome counts only for the step that the item is at: a repeated one changes nothing.
 - What may pass by itself (nobody reached, too many at once) is tried again; everything else ends the item, with code and remedy.
+- By telephone a person is in the middle: a code that a computer refuses ends nothing; what was waited for leaves with the item.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from keyturn.core.errors import EXIT_UNREACHABLE, KeyturnError, Refused, entry
 from keyturn.core.fleet import Outcome
 from keyturn.core.jws import Kind
 from keyturn.core.model import ProductName, rfc3339
-from keyturn.fleet import binding, store
+from keyturn.core.phone import installation
+from keyturn.fleet import binding, calls, store
 
 RETRY = 300  # Seconds, unless whoever refused says another time.
 
@@ -42,6 +44,7 @@ def create(
     )
     first, *rest = fleet.plan(action, way or "proxy", key=serial is not None)
     for computer in computers:
+        calls.forget_of(db, computer, product)
         db.execute(
             "UPDATE item SET step = ?, open = 0, detail = 'superseded by a newer task', changed_at = ?"
             " WHERE computer = ? AND product = ? AND open = 1",
@@ -81,7 +84,8 @@ def take(db: Connection, computer: str, told: Outcome, now: int) -> None:
     """Take in how a step went on a computer.
 
     1. It must be the step that the item is at.
-    2. What failed is tried again, or ends the item; a rebinding that the hardware refuses goes on as an activation.
+    2. What failed is tried again, or ends the item; a rebinding that the hardware refuses goes on as an activation, and a
+       confirmation ID that is not the right one is asked for again.
     3. Documents are verified. Whose hardware a request shows decides whether an activation that is kept here can be used.
     4. What succeeded goes on to the next step.
     """
@@ -97,6 +101,8 @@ def take(db: Connection, computer: str, told: Outcome, now: int) -> None:
     if told.code is not None:
         if told.step == "rebind" and item["action"] == "activate":
             go_on(db, item, now, steps=(fleet.CARRY if item["way"] == "file" else fleet.SEND, "accept"))
+        elif told.step == "confirm" and told.code in (*fleet.ANOTHER_CODE, *fleet.ANOTHER_ID):
+            _ask_again(db, item, told, now)
         else:
             failed(db, item, Refused(told.code, told.detail or told.code, told.retry_after), now, remedy=told.remedy)
         return
@@ -107,6 +113,9 @@ def take(db: Connection, computer: str, told: Outcome, now: int) -> None:
             return
         if told.step == "release":
             _given_back(db, item, told)
+        if told.step == "telephone":
+            _shown(db, item, told, now)
+            return
     except KeyturnError as error:
         failed(db, item, Refused(error.code, error.detail), now, remedy=error.remedy)
         return
@@ -134,6 +143,84 @@ def _requested(db: Connection, item: Row, told: Outcome, now: int) -> None:
         go_on(db, item, now)
 
 
+def _shown(db: Connection, item: Row, told: Outcome, now: int) -> None:
+    """Keep a computer's installation ID until it is answered; a licensed computer gives none, and is through.
+
+    Why the code before it was refused stays to be read. Raises: KeyturnError ``document_malformed``, ``document_foreign``,
+    ``code_malformed``, ``code_mistyped``.
+    """
+    text = told.data.get("installation_id")
+    if text is None:
+        go_on(db, item, now, steps=())
+        return
+    if not isinstance(text, str):
+        raise KeyturnError("document_malformed", "the computer gave no installation ID")
+    shown = installation.read(text)
+    if item["serial"] not in (None, shown.serial):
+        raise KeyturnError("document_foreign", "the computer's installation ID is for another key")
+    calls.keep(db, item, shown.text, now)
+    _to(db, item, (fleet.CALL, "confirm"), now)
+
+
+def _ask_again(db: Connection, item: Row, told: Outcome, now: int) -> None:
+    """A confirmation ID was not the right one: wait for another one, for the same installation ID or a new one."""
+    steps: tuple[str, ...] = (fleet.CALL, "confirm")
+    if told.code in fleet.ANOTHER_ID:
+        calls.forget(db, item)
+        steps = ("telephone", *steps)
+    else:
+        calls.answer(db, item, None)
+    known = entry(str(told.code))
+    db.execute(
+        "UPDATE item SET code = ?, detail = ?, remedy = ? WHERE task = ? AND computer = ?",
+        (told.code, told.detail or known.title, told.remedy or known.remedy, item["task"], item["computer"]),
+    )
+    _to(db, item, steps, now)
+    store.note(db, item["computer"], now, "confirmation_refused", product=item["product"], detail=told.code)
+
+
+def _to(db: Connection, item: Row, steps: Sequence[str], now: int) -> None:
+    """Move an open item to other steps; what was said of it stays."""
+    db.execute(
+        "UPDATE item SET step = ?, steps = ?, not_before = 0, changed_at = ? WHERE task = ? AND computer = ?",
+        (steps[0], " ".join(steps[1:]), now, item["task"], item["computer"]),
+    )
+
+
+def entered(db: Connection, item: Row, code: str, *, who: str, now: int) -> bool:
+    """Give an item the confirmation ID (digits) that somebody typed, for its computer to verify; whether anything is new.
+
+    Another one may take its place as long as the computer has not answered.
+    """
+    if item["step"] == "confirm" and item["confirmation_id"] == code:
+        return False
+    calls.answer(db, item, code)
+    go_on(db, item, now, steps=("confirm",))
+    store.note(db, item["computer"], now, "confirmation_entered", product=item["product"])
+    store.audit(db, now, who, "confirmation_entered", {"task": item["task"], "computer": item["computer"]})
+    return True
+
+
+def lacking(db: Connection, computer: str) -> list[Row]:
+    """The items that wait for a confirmation ID of a product that is not licensed there, by what the computer said last."""
+    return db.execute(
+        "SELECT i.*, t.action FROM item i JOIN task t ON t.id = i.task"
+        " LEFT JOIN license l ON l.computer = i.computer AND l.product = i.product"
+        " WHERE i.computer = ? AND i.open = 1 AND i.step = ? AND coalesce(l.state, '') != 'licensed'",
+        (computer, fleet.CALL),
+    ).fetchall()
+
+
+def overtaken(db: Connection, items: Sequence[Row], now: int) -> None:
+    """End those of the ``lacking`` items whose product is licensed by now: somebody typed the code at the computer itself."""
+    for item in items:
+        said = db.execute(
+            "SELECT state FROM license WHERE computer = ? AND product = ?", (item["computer"], item["product"])
+        ).fetchone()
+        if said is not None and said["state"] == "licensed":
+            go_on(db, item, now, steps=())
+
+
 def _given_back(db: Connection, item: Row, told: Outcome) -> None:
     """Keep a computer's release. Raises: KeyturnError ``document_malformed``, ``signature_invalid``, ``document_foreign``."""
     token = str(told.data.get("release"))
@@ -147,6 +234,8 @@ def go_on(db: Connection, item: Row, now: int, *, steps: Sequence[str] | None = 
     """Move an item to its next step (the first of ``steps`` if they are given), or to its end."""
     left = item["steps"].split() if steps is None else list(steps)
     step, rest = (left[0], left[1:]) if left else (fleet.DONE, [])
+    if step == fleet.DONE:
+        calls.forget(db, item)
     db.execute(
         "UPDATE item SET step = ?, steps = ?, open = ?, code = NULL, detail = NULL, remedy = NULL, not_before = 0, changed_at = ?"
         " WHERE task = ? AND computer = ?",
@@ -171,6 +260,7 @@ def failed(db: Connection, item: Row, refused: Refused, now: int, *, remedy: str
         ),
     )  # fmt: skip
     if not again:
+        calls.forget(db, item)
         store.note(
             db, item["computer"], now, f"{item['action']} {fleet.FAILED}", product=item["product"], detail=refused.code
         )
@@ -182,6 +272,7 @@ def cancel(db: Connection, task: str, *, who: str, now: int) -> int:
     Raises: KeyturnError ``not_found``.
     """
     find(db, task)
+    calls.forget_all(db, task)
     count = db.execute(
         "UPDATE item SET step = ?, open = 0, changed_at = ? WHERE task = ? AND open = 1", (fleet.CANCELLED, now, task)
     ).rowcount

@@ -173,7 +173,7 @@ class HostLine:
         why = KeyturnError("host_untrusted", "it has no certificate for this product")
         for token in tokens:
             try:
-                host = hosting.read_host(str(token), self.product.name, chain)
+                host = hosting.read_host(str(token), self.product, chain)
             except KeyturnError as error:
                 if error.code != "document_foreign":
                     why = error

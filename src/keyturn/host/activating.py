@@ -35,7 +35,7 @@ def activate(call: Call, key: str | None, key_file: str | None, ca_bundle: str |
     """
     with changed_home(call):
         home = opened_home(call)
-        permit = _with_key(call, home, key, key_file)
+        permit = with_key(call, home, key, key_file)
         machine = machine_of(call.environ, home.permits)
         if dry_run:
             computer = machine.computer()
@@ -52,7 +52,7 @@ def activate(call: Call, key: str | None, key_file: str | None, ca_bundle: str |
             outcome = enrolling.exchange(home, permit, machine, line.send)
         if isinstance(outcome, Refused):
             refuse(outcome)
-        _done(call, outcome)
+        done(call, outcome)
 
 
 @click.group(cls=Verbs)
@@ -69,7 +69,7 @@ def export_request(call: Call, output: str, key: str | None, key_file: str | Non
     """Write the request to a .ktx file, for a host without internet. A certificate that comes by file lasts a year."""
     with changed_home(call):
         home = opened_home(call)
-        permit = _with_key(call, home, key, key_file)
+        permit = with_key(call, home, key, key_file)
         token = enrolling.make_request(home, permit, machine_of(call.environ, home.permits))
     files.write_json(Path(output), containers.exchange(permit.opened, [Item(token)]))
     call.emit({"file": output, "requests": 1}, f"Wrote 1 request to {output}.")
@@ -94,7 +94,7 @@ def import_(call: Call, file: str) -> None:
         item = next((item for item in items if item.document == waiting), None)
         if item is None and _imported(permit, items):
             call.say("This answer was imported before.")
-            _done(call, permit)
+            done(call, permit)
             return
         if item is None:
             raise KeyturnError("document_foreign", f"{file} holds no request of this host")
@@ -104,10 +104,10 @@ def import_(call: Call, file: str) -> None:
             raise KeyturnError(
                 "document_foreign", f"{file} is not answered yet", remedy="On a connected computer: `keyturn relay F.ktx`."
             )
-        _done(call, enrolling.accept(home, permit, item.answer, machine_of(call.environ, home.permits), via="file"))
+        done(call, enrolling.accept(home, permit, item.answer, machine_of(call.environ, home.permits), via="file"))
 
 
-def _with_key(call: Call, home: HostHome, key: str | None, key_file: str | None) -> Permit:
+def with_key(call: Call, home: HostHome, key: str | None, key_file: str | None) -> Permit:
     """The product, with its host key installed. Raises: KeyturnError ``key_missing``, ``product_ambiguous``."""
     permit = home.permit(call.product)
     given = key is not None or key_file is not None or "KEYTURN_KEY_FILE" in call.environ
@@ -129,7 +129,8 @@ def _imported(permit: Permit, items: Iterable[Item]) -> bool:
     }
 
 
-def _done(call: Call, permit: Permit) -> None:
+def done(call: Call, permit: Permit) -> None:
+    """Say what the host may do now."""
     host = permit.certificate
     assert host is not None
     served = sorted(hosting.HostCertificate.claims(host)["serves"], key=int)

@@ -26,8 +26,8 @@ from keyturn.host import home as homes
 from keyturn.host.home import DATABASE, HostHome
 
 _FIXED = (DATABASE, "host.toml", "host.key", "installation.json", "tls/cert.pem", "tls/key.pem")
-_PRODUCT = re.compile(r"products/[a-z0-9][A-Za-z0-9_+-]{1,120}/(product|key|certificate|pending)\.json", re.ASCII)
-_PUBLIC = re.compile(r"tls/cert\.pem|installation\.json|products/[^/]+/(product|certificate|pending)\.json", re.ASCII)
+_PRODUCT = re.compile(r"products/[a-z0-9][A-Za-z0-9_+-]{1,120}/(product|key|certificate|pending|telephone)\.json", re.ASCII)
+_PUBLIC = re.compile(r"tls/cert\.pem|installation\.json|products/[^/]+/(product|certificate|pending|telephone)\.json", re.ASCII)
 
 
 def is_member(name: str) -> bool:

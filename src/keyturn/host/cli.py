@@ -25,6 +25,8 @@ from keyturn.host.context import changed_home, home_path, machine_of, opened, op
         "activate": "keyturn.host.activating:activate",
         "export": "keyturn.host.activating:export",
         "import": "keyturn.host.activating:import_",
+        "installation-id": "keyturn.host.telephone_cli:installation_id",
+        "confirm": "keyturn.host.telephone_cli:confirm",
         "publish": "keyturn.host.publish_cli:publish",
         "install": "keyturn.host.install:install",
         "doctor": "keyturn.host.doctor:doctor",

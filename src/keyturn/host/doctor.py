@@ -84,7 +84,8 @@ def walk(call: Call) -> Iterator[Check]:
             "service",
             lambda product=product: reaching.publisher(  # type: ignore[misc]
                 product, call.environ, moment(), then="the certificate is renewed by itself",
-                otherwise="Without it the certificate is renewed by file: `keyturn host export request -o F.ktx`, once a year.",
+                otherwise="Without it the certificate is renewed by file: `keyturn host export request -o F.ktx`, once a year,"
+                " or by telephone: `keyturn host installation-id`.",
             ),
         )  # fmt: skip
 

@@ -53,6 +53,15 @@ def install_key(permit: Permit, text: str) -> str:
     return name
 
 
+def installed_key(permit: Permit) -> tuple[int, bytes]:
+    """Serial and K of the installed host key. Raises: KeyturnError ``key_missing``."""
+    key = files.read_json(permit.folder / "key.json")
+    if key is None:
+        title = permit.opened.product.title
+        raise KeyturnError("key_missing", f"no host key is installed for {title}", remedy="`keyturn host activate -`")
+    return int(key["serial"]), base64.b64decode(key["secret"])
+
+
 def make_request(home: HostHome, permit: Permit, machine: Machine) -> str:
     """Make, sign and keep the request for a host certificate, or find the one that waits.
 
@@ -63,11 +72,8 @@ def make_request(home: HostHome, permit: Permit, machine: Machine) -> str:
     Raises: KeyturnError ``key_missing``, ``storage_failed``.
     """
     # 1.
-    key = files.read_json(permit.folder / "key.json")
-    if key is None:
-        title = permit.opened.product.title
-        raise KeyturnError("key_missing", f"no host key is installed for {title}", remedy="`keyturn host activate -`")
-    computer, serial = machine.computer(), int(key["serial"])
+    serial, secret = installed_key(permit)
+    computer = machine.computer()
     pairs = hardware.pairs(computer.reading.anchors, permit.name)
     # 2.
     waiting = (files.read_json(permit.folder / "pending.json") or {}).get("request")
@@ -77,13 +83,14 @@ def make_request(home: HostHome, permit: Permit, machine: Machine) -> str:
     nonce, now = b64u(machine.chance(16)), machine.clock()
     held = permit.certificate
     request = Request(
-        product=permit.name, product_id=str(key["product_id"]), serial=serial,
-        key_proof=productkey.proof(base64.b64decode(key["secret"]), permit.name, serial, home.signer.kid, nonce),
+        product=permit.name, product_id=product_id(permit.name.slug, Channel.HOST, serial), serial=serial,
+        key_proof=productkey.proof(secret, permit.name, serial, home.signer.kid, nonce),
         installation=home.guid, nonce=nonce, made_at=now, scheme=hardware.SCHEME, pairs=pairs,
         tags=hardware.component_tags(computer.reading, permit.name),
         commitment=hardware.commitment(hardware.vector(computer.reading, permit.name), machine.chance(16)),
         facts=_facts(computer), state=int(State.UNLICENSED if held is None or held.expires_at < now else State.LICENSED),
-        previous=jws.digest(permit.tokens[0][1]) if permit.tokens else None, activation=None if held is None else held.activation,
+        previous=jws.digest(permit.tokens[0][1]) if permit.tokens else None,
+        activation=held.activation if held is not None and held.request else None,  # By telephone it has no name that counts.
         vm=computer.vm_kind, container=computer.container, ephemeral=False, allow_ephemeral=False,
         bundle=permit.opened.chain.newest.number,
     )  # fmt: skip
@@ -114,7 +121,7 @@ def accept(home: HostHome, permit: Permit, answer: Mapping[str, Any], machine: M
     chain = trust.longer(permit.opened.chain.texts, bundles, permit.name.thumbprint)
     opened = containers.renewed(permit.opened, chain, answer.get("product"))
     # 3.
-    host = hosting.read_host(token, permit.name, chain)
+    host = hosting.read_host(token, opened.product, chain)
     # 4.
     request, _ = documents.read_request(waiting)
     if host.public != home.signer.public or (host.request, host.nonce) != (jws.digest(waiting), request.nonce):
@@ -122,9 +129,13 @@ def accept(home: HostHome, permit: Permit, answer: Mapping[str, Any], machine: M
     # 5.
     if opened != permit.opened:
         files.write_json(permit.folder / "product.json", opened.container())
+    return keep(home, permit, token, via, machine.clock())
+
+
+def keep(home: HostHome, permit: Permit, token: str, via: str, now: int) -> Permit:
+    """Keep a host certificate that was verified, before the older ones; what waits is over then."""
     kept = [token, *(text for _, text in permit.tokens if text != token)][:KEPT_CERTIFICATES]
-    value = {"v": 1, "hosts": kept, "via": via, "at": machine.clock()}
-    files.write_json(permit.folder / "certificate.json", value)
+    files.write_json(permit.folder / "certificate.json", {"v": 1, "hosts": kept, "via": via, "at": now})
     files.remove(permit.folder / "pending.json")
     note_change(home.path)
     home.refresh()
@@ -174,10 +185,10 @@ def warning(permit: Permit, now: int) -> str | None:
     what = f"ends in {days} days; after that no lease is given"
     if now > host.expires_at:
         what = "has ended: no lease is given any more"
-    return (
-        f"{permit.opened.product.title}: the host certificate {what} (those that were given go on)."
-        " Next: keyturn host activate, or by file: keyturn host export request -o F.ktx"
-    )
+    after = "keyturn host activate, or by file: keyturn host export request -o F.ktx"
+    if permit.via == "telephone":
+        after = "keyturn host installation-id, and keyturn host confirm; or keyturn host activate"
+    return f"{permit.opened.product.title}: the host certificate {what} (those that were given go on). Next: {after}"
 
 
 def _fits(waiting: str, home: HostHome, permit: Permit, serial: int, pairs: Mapping[str, str]) -> bool:

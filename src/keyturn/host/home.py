@@ -73,6 +73,7 @@ class Permit(NamedTuple):
     certificate: HostCertificate | None
     tokens: tuple[tuple[HostCertificate, str], ...]
     why_not: str | None
+    via: str | None = None  # By which way the newest one came: online, file, telephone.
 
     @property
     def name(self) -> ProductName:
@@ -223,7 +224,7 @@ def read_permit(folder: Path, signer: Signer) -> Permit:
     why_not: str | None = "not_activated"
     for text in texts:
         try:
-            host = hosting.read_host(text, opened.product.name, opened.chain)
+            host = hosting.read_host(text, opened.product, opened.chain)
         except KeyturnError as error:
             why_not = error.code if not found else why_not
             continue
@@ -232,7 +233,8 @@ def read_permit(folder: Path, signer: Signer) -> Permit:
         elif not found:
             why_not = "document_foreign"
     certificate = found[0][0] if found else None
-    return Permit(folder, opened, key.get("product_id"), certificate, tuple(found), None if found else why_not)
+    via = stored.get("via") if found else None
+    return Permit(folder, opened, key.get("product_id"), certificate, tuple(found), None if found else why_not, via)
 
 
 def _folders(path: Path) -> list[Path]:

@@ -76,7 +76,7 @@ def _certified(directory: Mapping[str, object], permit: Permit, now: int) -> Hos
     chain = trust.longer(permit.opened.chain.texts, [str(text) for text in texts], permit.name.thumbprint)
     for token in tokens:
         try:
-            other = hosting.read_host(str(token), permit.name, chain)
+            other = hosting.read_host(str(token), permit.opened.product, chain)
         except KeyturnError:
             continue  # Another product's, or one that does not verify: as if it were not there.
         if leasing.same_organization(other, permit.certificate) and now <= other.expires_at:

@@ -266,5 +266,4 @@ def _free(opened: Mapping[str, Open]) -> int:
 def _leased(proven: Proven, now: int) -> int | None:
     if proven.beside is None:
         return None
-    chain = proven.permit.opened.chain
-    return leasing.shown(*proven.beside, proven.request, proven.thumbprint, proven.host, chain, now=now)
+    return leasing.shown(*proven.beside, proven.request, proven.thumbprint, proven.host, proven.permit.opened, now=now)

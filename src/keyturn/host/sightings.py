@@ -116,7 +116,7 @@ async def take(host: LeasingHost, body: str, write: Callable[..., Awaitable[int]
     if permit is None or permit.certificate is None:
         raise KeyturnError("product_unknown", "this host does not lease that product")
     chain = trust.longer(permit.opened.chain.texts, bundles, permit.name.thumbprint)
-    other = hosting.read_host(c.text("host", 60_000), permit.name, chain)
+    other = hosting.read_host(c.text("host", 60_000), permit.opened.product, chain)
     if other.public != verified.key or not leasing.same_organization(other, permit.certificate):
         raise KeyturnError("host_untrusted", "sightings are taken from hosts of the same organization only")
     # 3.

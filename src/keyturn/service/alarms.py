@@ -1,4 +1,4 @@
-"""What ends soon: issuing keys here, issuing keys authorised at all, the TLS certificate.
+"""What ends soon: issuing keys here, issuing keys authorised at all, confirmation keys, the TLS certificate.
 
 Keeps: the days at which somebody is told, and what they are told to do. Leaves to others: where it is shown (``cli``, ``app``,
 the log).
@@ -18,7 +18,7 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.model import DAY, rfc3339
 from keyturn.edge import files, tls
 from keyturn.edge.serverlog import Log
-from keyturn.service import rotation
+from keyturn.service import confirming, rotation
 from keyturn.service.ceremony import ROLES
 from keyturn.service.home import ServiceHome
 
@@ -29,6 +29,7 @@ _AHEAD = (
     "Authorise the next year: `keyturn service issuing-key rotate` with the root folder here does it where one root decides;"
     " where several do, it says which ceremony is due."
 )
+_PHONE = "Make the next one with the root folder here: `keyturn service issuing-key rotate`. Until then no call is answered."
 _TLS = "Run the service with another certificate: --tls-cert and --tls-key."
 
 
@@ -67,6 +68,8 @@ def alarms(home: ServiceHome, now: int, *, certificate: str | None = None) -> It
         yield from _alarm("issuing_keys_end", role, ends, now, LEVELS, _HERE)
     for role, ends in rotation.authorised_until(home.chain).items():
         yield from _alarm("authorised_keys_end", role, ends, now, LEVELS, _AHEAD)
+    for role, ends in confirming.here_until(home.path, home.chain).items():
+        yield from _alarm("confirmation_keys_end", role, ends, now, LEVELS, _PHONE)
     found = tls_until(certificate or home.tls_files[0])
     if found is not None:
         yield from _alarm("tls_certificate_ends", "tls", found, now, TLS_LEVELS, _TLS)

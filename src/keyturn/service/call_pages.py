@@ -16,9 +16,11 @@ from importlib import resources
 from typing import Any
 
 from keyturn.core.model import rfc3339
-from keyturn.core.phone.spelling import Typed
+from keyturn.core.phone.spelling import VALIDATION, Typed
+from keyturn.core.phone.validation import Finding
 from keyturn.edge.words import english
 from keyturn.service.telephone import Answer
+from keyturn.service.validating import Verdict
 
 _STATIC = resources.files("keyturn.service") / "static"
 SCRIPT = (_STATIC / "phone.js").read_text("utf-8")
@@ -50,18 +52,24 @@ ol.parts li, ol.code li { counter-increment: n; padding: .4rem .6rem; border-rad
   font: 1.1rem/1.4 ui-monospace, monospace; border-left: .3rem solid var(--line); }
 ol.parts li::before, ol.code li::before { content: counter(n) "  "; color: var(--soft); font-size: .85rem; white-space: pre; }
 ol.parts .whole { border-color: var(--good); } ol.parts .wrong { border-color: var(--bad); } ol.parts b { color: var(--bad); }
-ol.code li { font-size: 1.45rem; font-weight: 600; border-color: var(--mark); }
-ol.code.digits { grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); }
-ol.code.words { grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
+ol.code li { font-size: 1.3rem; font-weight: 600; border-color: var(--mark); white-space: nowrap; }
+ol.code.digits { grid-template-columns: repeat(auto-fill, minmax(8.75rem, 1fr)); }
+ol.code.words { grid-template-columns: repeat(auto-fill, minmax(9.75rem, 1fr)); }
 .good { color: var(--good); } .wait { color: var(--wait); } .bad { color: var(--bad); } .soft { color: var(--soft); }
 .say { font-size: 1.2rem; font-weight: 600; border: 1px solid var(--line); border-radius: .5rem; padding: .75rem 1rem;
   min-height: 3.2rem; }
 #qr svg { display: block; width: 100%; max-width: 20rem; }
+a { color: var(--mark); }
 .state { min-height: 1.6rem; font-weight: 600; }
 code { font: .95em ui-monospace, monospace; }
 """
 
 
+_VERDICTS = {
+    Finding.GENUINE: ("good", "This copy is genuine"),
+    Finding.WITHDRAWN: ("bad", "Not genuine: its right was withdrawn"),
+    Finding.UNKNOWN: ("bad", "Not genuine: this computer holds no seat of its key"),
+}
 _STYLE_HASH = f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
 
 
@@ -83,7 +91,7 @@ def asking(publisher: str, said: str = "", wrong: str = "", found: Typed | None 
         "<form class=typed method=post action=/phone>",
         *_field(said, wrong, found),
         "<button>Get the confirmation ID</button></form>",
-        f"<p class=soft>{_text(publisher)}</p>",
+        f"<p><a href='/phone/validate'>Is a copy genuine?</a></p><p class=soft>{_text(publisher)}</p>",
     ])  # fmt: skip
 
 
@@ -92,11 +100,38 @@ def answered(found: Answer, back: str = "/phone") -> str:
     return _page("Confirmation ID", [
         "<h1>Confirmation ID</h1>",
         f"<p><strong>{_text(found.title)}</strong>, {_text(found.product_id)}: {_cost(found)}</p>",
-        "<p>Type it on the other computer, in words or in digits: <code>keyturn confirm</code>."
+        f"<p>Type it on the other computer, in words or in digits: <code>{found.verb}</code>."
         " Four letters of each word are enough.</p>",
-        *_code(found.code.words(english()), "words", "In 26 words"),
-        *_code(found.code.text.split(), "digits", "Or in 16 groups of digits"),
+        *_code(words := found.code.words(english()), "words", f"In {len(words)} words"),
+        *_code(groups := found.code.text.split(), "digits", f"Or in {len(groups)} groups of digits"),
         f"<p><a href='{back}'>Another computer</a></p>",
+    ])  # fmt: skip
+
+
+def validating(publisher: str, said: str = "", wrong: str = "", found: Typed | None = None, back: str = "/phone") -> str:
+    """The page on which somebody types a validation ID: at ``back``/validate. ``wrong`` is what was wrong with ``said``."""
+    numbers = f"data-bits={VALIDATION.bits} data-groups={VALIDATION.groups} data-words={VALIDATION.words}"
+    return _page(f"Is a copy genuine? {publisher}", [
+        "<h1>Is a copy genuine?</h1>",
+        "<p>Type the validation ID that the computer shows, in digits or in words: <code>keyturn validate --via telephone</code>."
+        " It gets a short verdict code. Nothing about you is asked for or kept.</p>",
+        f"<form class=typed method=post action={back.rstrip('/')}/validate {numbers}>",
+        *_field(said, wrong, found, "Validation ID"),
+        "<button>Get the verdict</button></form>",
+        f"<p><a href='{back}'>Activate by telephone</a></p><p class=soft>{_text(publisher)}</p>",
+    ])  # fmt: skip
+
+
+def judged(verdict: Verdict, back: str = "/phone") -> str:
+    """The page that says whether a copy is genuine, and the code that tells its computer so."""
+    mood, said = _VERDICTS[verdict.finding]
+    return _page("Verdict", [
+        f"<h1>{said}</h1>",
+        f"<p class='say {mood}'>{_text(verdict.title)}, {_text(verdict.product_id)}</p>",
+        "<p>Type this verdict code on the computer, in words or in digits: <code>keyturn validate CODE</code>.</p>",
+        *_code(verdict.words, "words", f"In {len(verdict.words)} words"),
+        *_code(verdict.text.split(), "digits", f"Or in {len(verdict.text.split())} groups of digits"),
+        f"<p><a href='{back.rstrip('/')}/validate'>Another copy</a></p>",
     ])  # fmt: skip
 
 
@@ -126,7 +161,7 @@ def desk(
         "<h2>Go on with a call</h2>",
         "<form method=post action=/resume><label for=old>Ticket</label>",
         "<input id=old name=ticket inputmode=numeric autocomplete=off maxlength=20><button class=quiet>Go on</button></form>",
-        "<p><a href='/'>New call</a></p>",
+        "<p><a href='/'>New call</a> · <a href='/validate'>Is a copy genuine?</a></p>",
     ])  # fmt: skip
 
 
@@ -151,14 +186,14 @@ def as_json(ticket: str, mood: str, say: str) -> Mapping[str, Any]:
     return {"ticket": ticket, "mood": f"say {mood}", "say": say}
 
 
-def _field(said: str, wrong: str, found: Typed | None) -> list[str]:
+def _field(said: str, wrong: str, found: Typed | None, label: str = "Installation ID") -> list[str]:
     states = {"complete": "whole", "partial": "partial", "wrong": "wrong"}
     items = [] if found is None else [
         f"<li class={states[part.state]}>{_text(part.text)}{'<b> not right</b>' if part.state == 'wrong' else ''}</li>"
         for part in found.parts
     ]  # fmt: skip
     return [
-        "<label for=id>Installation ID</label>",
+        f"<label for=id>{label}</label>",
         "<textarea id=id name=id rows=4 maxlength=1024 autocomplete=off autocapitalize=none autocorrect=off spellcheck=false"
         f" required aria-describedby=state>{_text(said)}</textarea>",
         f"<p class='state{' bad' if wrong else ''}' id=state aria-live=polite>{_sentence(wrong) if wrong else ''}</p>",

@@ -17,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.phone.spelling import MAX_INPUT
 from keyturn.edge.web import NOTES, PUBLIC, Route
-from keyturn.service import call_pages, calls, telephone
+from keyturn.service import call_pages, calls, telephone, validating
 from keyturn.service.activation import ActivationService
 
 FORM = "application/x-www-form-urlencoded"
@@ -46,7 +47,42 @@ def routes(service: ActivationService) -> list[Route]:
             return page(call_pages.asking(publisher, said, found.detail, typed), found.entry.status)
         return page(call_pages.refused(found.entry.title, found.detail, found.remedy), found.entry.status)
 
-    return [Route("/phone", "GET", ask, PUBLIC), Route("/phone", "POST", answer, PUBLIC, MAX_FORM, (FORM,)), script()]
+    async def validate(_request: Request) -> Response:
+        return page(call_pages.validating(publisher))
+
+    async def judge(request: Request) -> Response:
+        text, status, code, named = await run_in_threadpool(
+            verdict_page, service, form(await request.body()).get("id", ""), actor=ACTOR, alone=True
+        )
+        notes = request.scope.get(NOTES, {})
+        notes["outcome"] = code
+        if named is not None:
+            notes["product_id"] = named
+        return page(text, status)
+
+    return [
+        Route("/phone", "GET", ask, PUBLIC), Route("/phone", "POST", answer, PUBLIC, MAX_FORM, (FORM,)), script(),
+        Route("/phone/validate", "GET", validate, PUBLIC), Route("/phone/validate", "POST", judge, PUBLIC, MAX_FORM, (FORM,)),
+    ]  # fmt: skip
+
+
+def verdict_page(
+    service: ActivationService, said: str, *, actor: str, alone: bool, back: str = "/phone"
+) -> tuple[str, int, str, str | None]:
+    """The page that answers a validation ID; its status, what the log calls the outcome, and the product ID once it is proven."""
+    publisher = service.home.settings.publisher
+    try:
+        found = validating.answer(service, validating.given(said), actor=actor, alone=alone)
+    except KeyturnError as error:
+        if error.exit == 6:
+            raise
+        typed = validating.typed(said) if len(said) <= MAX_INPUT else None
+        return call_pages.validating(publisher, said, error.detail, typed, back), error.entry.status, error.code, None
+    if isinstance(found, Refused):
+        no = found.as_error()
+        shown = call_pages.refused(no.entry.title, no.detail, no.remedy, f"{back.rstrip('/')}/validate")
+        return shown, no.entry.status, no.code, None
+    return call_pages.judged(found, back), 200, found.finding.name.lower(), found.product_id
 
 
 def script() -> Route:

@@ -96,6 +96,8 @@ def _key(service: ActivationService, channel: Channel, serial: int) -> tuple[str
     refused = service.database.read(lambda db: telephone.refusal(db, row, row, weak=False))
     if refused is not None and refused.code == "key_blocked":
         return "bad", f"{named} is blocked. “This key was blocked. Please write to us, and quote its product ID.”"
+    if refused is not None and refused.code == "nothing_to_serve":
+        return "bad", f"{named}: {refused.why}. Make one, then answer it. “Please call again later; the number stays the same.”"
     if refused is not None:
         return "bad", f"{named}: {refused.why}. “This is not activated by telephone.”"
     seats = f"{row['seats_used']} of {row['seat_limit']} seats are in use."

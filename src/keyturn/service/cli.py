@@ -41,6 +41,7 @@ PROBE_LISTEN = "127.0.0.1:8080"
         "backup": "keyturn.service.backup_cli:backup",
         "restore": "keyturn.service.backup_cli:restore",
         "verify": "keyturn.service.backup_cli:verify",
+        "doctor": "keyturn.service.doctor:doctor",
     },
 )
 def service() -> None:

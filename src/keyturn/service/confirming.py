@@ -47,6 +47,15 @@ def due(chain: Chain, now: int, left: int = LATEST) -> list[str]:
     return [role for role in ROLES if max(ends[role], default=0) - now < left]
 
 
+def here_until(path: Path, chain: Chain) -> dict[str, int]:
+    """Per role, when the last key ends that is here and may sign; without roles that never had one here."""
+    ends: dict[str, int] = {}
+    for key in _standing(chain):
+        if _place(path, key).exists():
+            ends[key.role] = max(key.not_after, ends.get(key.role, 0))
+    return ends
+
+
 def make(path: Path, chain: Chain | None, now: int, roles: list[str] | None = None) -> list[ConfirmationKey]:
     """Make the next key of each of ``roles`` for the home at ``path``; durable before anybody signs that they exist.
 

@@ -25,7 +25,7 @@ from keyturn.edge.serverlog import Log
 from keyturn.edge.web import Route, application, json_response
 from keyturn.service import call_pages, calls, telephone
 from keyturn.service.activation import ActivationService
-from keyturn.service.call_web import FORM, MAX_FORM, form, page, script
+from keyturn.service.call_web import FORM, MAX_FORM, form, page, script, verdict_page
 from keyturn.service.calls import Look
 
 COOKIE = "keyturn-desk"
@@ -113,7 +113,16 @@ def _routes(service: ActivationService, door: Door) -> list[Route]:
         _, found = await run_in_threadpool(_look, service, said, ticket)
         return shown(said, ticket, found)
 
+    async def validate(_request: Request) -> Response:
+        return page(call_pages.validating(publisher, back="/"))
+
+    async def judge(request: Request) -> Response:
+        said = form(await request.body()).get("id", "")
+        text, status, *_ = await run_in_threadpool(verdict_page, service, said, actor="staff", alone=False, back="/")
+        return page(text, status)
+
     return [
+        Route("/validate", "GET", validate, STAFF), Route("/validate", "POST", judge, STAFF, MAX_FORM, (FORM,)),
         Route("/open/{link}", "GET", door.open, "public"), script(),
         Route("/", "GET", begin, STAFF), Route("/", "POST", work, STAFF, MAX_FORM, (FORM,)),
         Route("/look", "POST", look, STAFF, MAX_FORM, (FORM,)), Route("/resume", "POST", resume, STAFF, MAX_FORM, (FORM,)),

@@ -13,15 +13,16 @@ from keyturn.core import hardware
 from keyturn.core.model import b64u
 from keyturn.core.phone import installation
 from keyturn.core.phone.installation import InstallationID
+from keyturn.core.phone.validation import ValidationID
 
 
-def kept_as(given: InstallationID) -> str:
+def kept_as(given: InstallationID | ValidationID) -> str:
     """What is kept of the seat that a call names: 44 bits of a tag, or 42 of a thumbprint, as either begins in its own digits."""
     return given.seat if not given.weak else b64u((int(given.seat, 16) << 4).to_bytes(6, "big"))[:7]
 
 
-def activation_of(db: Connection, given: InstallationID) -> str | None:
-    """The activation of the seat that an installation ID means, the oldest if there are several.
+def activation_of(db: Connection, given: InstallationID | ValidationID) -> str | None:
+    """The activation of the seat that an ID means, the oldest if there are several.
 
     It begins a tag of the key, of whichever pair; for weak evidence an installation's thumbprint; or an earlier call said it.
     """

@@ -4,7 +4,8 @@ Keeps: what may be signed, which holder the settings mean, and the list of keys 
 how a holder signs (``edge.signer_files``, ``edge.signer_program``), moving keys between them (``storing``).
 
 - What is signed is a decision that was recorded (``seats.Intent``, which only ``recording`` makes), a product file's content
-  (:class:`Sheet`), or a revocation list (:class:`Listing`). Nobody hands bytes to an issuing key.
+  (:class:`Sheet`), a revocation list (:class:`Listing`), or a host's answer by telephone (:class:`Call`). Nobody hands bytes to
+  an issuing key.
 - Which keys are here is known without a PIN or passphrase: from the key files, or from ``keys/public.json``, which is what
   the token or the program said when the service was last started.
 """
@@ -60,7 +61,18 @@ class Listing(NamedTuple):
         return Kind.REVOCATIONS
 
 
-Paper = Intent | Sheet | Listing
+class Call(NamedTuple):
+    """The content of an activation host's certificate that goes by telephone, recorded. Only ``telephone_hosts`` makes it."""
+
+    kid: str
+    payload: bytes
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.HOST_PHONE
+
+
+Paper = Intent | Sheet | Listing | Call
 
 
 class IssuingSigner:
@@ -93,7 +105,7 @@ class IssuingSigner:
         return self._holder.submit(what)
 
     def _check(self, what: object) -> None:
-        if not isinstance(what, (Intent, Sheet, Listing)) or what.kid != self.kid:
+        if not isinstance(what, (Intent, Sheet, Listing, Call)) or what.kid != self.kid:
             raise KeyturnError("internal", "an issuing key was asked to sign what it must not")
 
 

@@ -16,7 +16,6 @@ from sqlite3 import Connection
 from typing import Any
 
 from keyturn.core import jws, merkle, trust
-from keyturn.core.jws import Kind
 from keyturn.core.trust import Inclusion, Revocation
 from keyturn.edge.database import Database
 from keyturn.service import seats
@@ -30,7 +29,7 @@ Progress = Callable[[int], None]
 def certificate_of(intent: Intent) -> str:
     """The certificate of a decision that is signed, byte for byte as it was answered."""
     assert intent.signature is not None
-    return jws.assemble(jws.signing_input(Kind.CERTIFICATE, intent.kid, intent.payload), intent.signature)
+    return jws.assemble(jws.signing_input(intent.kind, intent.kid, intent.payload), intent.signature)
 
 
 def fix(database: Database, kid: str) -> Revocation:

@@ -53,7 +53,7 @@ def verify_home(path: Path, environ: Mapping[str, str], now: int, progress: Prog
     )  # fmt: skip
     with faults(path):
         found = [*checks.examine(parts, now, progress), look("files", closed)]
-        found.append(look("signer", lambda: _signer(path, environ)))
+        found.append(look("signer", lambda: signer(path, environ)))
     if (path / "root").exists():
         found.append(
             Check("root", True, "the root folder is on this computer", f"Carry {path / 'root'} away, to a safe place.")
@@ -63,7 +63,7 @@ def verify_home(path: Path, environ: Mapping[str, str], now: int, progress: Prog
     return found
 
 
-def _signer(path: Path, environ: Mapping[str, str]) -> tuple[Any, ...]:
+def signer(path: Path, environ: Mapping[str, str]) -> tuple[Any, ...]:
     """The signer opens, and holds the keys that are said to be here. Without PIN or passphrase it is not asked."""
     with contextlib.closing(ServiceHome(path, environ)) as home:
         kind = home.settings.signer

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from keyturn.core.errors import KeyturnError, Refused
 from keyturn.core.phone import menu
 from keyturn.core.phone.menu import Call, Turn
+from keyturn.core.phone.spelling import CONFIRMATION, HOST_CONFIRMATION
 from keyturn.edge.web import PUBLIC, Route
 from keyturn.edge.words import english
 from keyturn.service import calls, telephone
@@ -34,6 +35,7 @@ PATH = "/phone/voice"
 _VOICES = {"en": "en-US", "de": "de-DE"}
 _SECONDS = 12  # Between keys.
 _MOST = 4096  # Characters of a place in a call.
+_LENGTHS = ((0, 0), *((form.groups, form.words) for form in (CONFIRMATION, HOST_CONFIRMATION)))
 
 
 def turn(service: ActivationService, call: Call | None, keys: str) -> Turn:
@@ -131,7 +133,7 @@ def _is_whole(call: Call) -> bool:
     return (
         all(isinstance(found, tuple) for found in lists)
         and all(isinstance(text, str) and len(text) <= 20 for text in texts)
-        and call.language in _VOICES and len(call.groups) <= 9 and len(call.digits) in (0, 16) and len(call.words) in (0, 26)
+        and call.language in _VOICES and len(call.groups) <= 9 and (len(call.digits), len(call.words)) in _LENGTHS
         and all(type(number) is int for number in numbers) and 0 <= call.at < max(1, len(parts))
         and (call.stage not in ("kind", "read") or bool(call.digits and call.words))
     )  # fmt: skip

@@ -65,12 +65,7 @@ def check(
             "document_foreign", "the installation ID that was answered belongs to another key or installation"
         )
     # 4.
-    edition = next((name for name, number in product.edition_numbers.items() if number == code.edition), None)
-    if edition is None:
-        raise KeyturnError(
-            "document_foreign", "the confirmation ID is for an edition that this product file does not name",
-            remedy="Add the newest product file of the publisher: `keyturn product add FILE`.",
-        )  # fmt: skip
+    edition = product.edition_of(code.edition)
     ends = confirmation.ends_at(code, key)
     return Certificate(
         product=product.name, publisher=product.publisher, activation="", installation=here.guid, issued_at=key.not_before,

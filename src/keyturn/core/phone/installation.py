@@ -25,6 +25,7 @@ The page ``docs/protocol-telephone.md`` has the same in words, with vectors in `
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -92,7 +93,8 @@ def make(
     # 1.
     weak, seat = seat_prefix(pairs, jkt)
     # 2.
-    unproven = InstallationID(weak, channel, serial, seat, _commitment(product, vector, jkt, salt), 0)
+    committed = hardware.commitment(vector, salt)
+    unproven = InstallationID(weak, channel, serial, seat, commitment(product, committed, jkt, salt), 0)
     # 3.
     return unproven._replace(proof=_proof(unproven, k, product))
 
@@ -113,7 +115,7 @@ def of(number: int) -> InstallationID:
     version, key = divmod(rest, 1 << _KEY_BITS)
     if version not in (_STRONG, _WEAK):
         raise KeyturnError("code_malformed", "no installation ID of this kind exists; a newer Keyturn may know it")
-    channel, serial = _key(key)
+    channel, serial = key_of(key)
     return InstallationID(version == _WEAK, channel, serial, f"{seat:0{SEAT_DIGITS}x}", commitment, proof)
 
 
@@ -126,7 +128,7 @@ def key_so_far(typed: Typed) -> tuple[Channel, int] | None:
     shift = _SEAT_BITS + _COMMITMENT_BITS + _PROOF_BITS
     if found is None or found[0] >> shift != found[1] >> shift:
         return None
-    return _key(found[0] >> shift & (1 << _KEY_BITS) - 1)
+    return key_of(found[0] >> shift & (1 << _KEY_BITS) - 1)
 
 
 def seat_prefix(pairs: Mapping[str, str], jkt: str) -> tuple[bool, str]:
@@ -161,11 +163,12 @@ def is_of(
     return (
         (given.channel, given.serial) == (channel, serial)
         and (k is None or proof_holds(given, k, product))
-        and given.commitment == _commitment(product, vector, jkt, salt)
+        and given.commitment == commitment(product, hardware.commitment(vector, salt), jkt, salt)
     )
 
 
-def _key(bits: int) -> tuple[Channel, int]:
+def key_of(bits: int) -> tuple[Channel, int]:
+    """The channel and serial in 31 bits. Raises: KeyturnError ``code_malformed`` if there is no such channel."""
     try:
         return Channel.from_number(bits & 7), bits >> 3
     except KeyError as error:
@@ -185,7 +188,11 @@ def _proof(given: InstallationID, k: bytes, product: ProductName) -> int:
     return int.from_bytes(hmac.digest(k, message, hashlib.sha256)[:4], "big") >> 32 - _PROOF_BITS
 
 
-def _commitment(product: ProductName, vector: Mapping[str, str], jkt: str, salt: bytes) -> int:
-    """The vector goes in as a certificate's commitment would hold it, under the same salt."""
-    committed = framed("keyturn installation-id v1", str(product), hardware.commitment(vector, salt), jkt)
-    return int.from_bytes(hashlib.scrypt(committed, salt=salt, n=1 << 14, r=8, p=1, dklen=5), "big")
+@functools.lru_cache(maxsize=64)
+def commitment(product: ProductName, committed: str, jkt: str, salt: bytes) -> int:
+    """The 40 bits for C, which is ``hardware.commitment`` of the vector under the same salt, and the installation key.
+
+    About 50 ms and 16 MiB; this process remembers what it found, nothing on the disk does.
+    """
+    password = framed("keyturn installation-id v1", str(product), committed, jkt)
+    return int.from_bytes(hashlib.scrypt(password, salt=salt, n=1 << 14, r=8, p=1, dklen=5), "big")

@@ -78,7 +78,7 @@ def step(call: Call, keys: str) -> Turn:
         return _typed(call, pressed)
     if call.stage == "kind":
         if pressed[:1] not in ("1", "2"):
-            return _again(call, (_text(call, "kind"),), 1)
+            return _again(call, (_kind(call),), 1)
         return _read(call._replace(stage="read", kind="digits" if pressed[0] == "1" else "words", at=0, mistakes=0))
     if call.stage == "read":
         return _reading(call, pressed)
@@ -95,7 +95,7 @@ def told(
     """
     if code:
         held = call._replace(stage="kind", digits=tuple(code), words=tuple(words), mistakes=0)
-        return Turn(held, (_text(call, "accepted"), _text(call, "kind")), 1)
+        return Turn(held, (_text(call, "accepted"), _kind(held)), 1)
     if refused in ("not_accepted",):
         return _with(_group(call._replace(stage="group", groups=(), mistakes=0)), _text(call, "not_accepted"))
     if refused:
@@ -115,6 +115,10 @@ def told(
             call._replace(stage="ticket", ticket=""), (_text(call, "no_ticket"), _text(call, "which_ticket")), TICKET
         )
     return _group(call._replace(stage="group", groups=tuple(groups), mistakes=0))
+
+
+def _kind(call: Call) -> str:
+    return _text(call, "kind", groups=len(call.digits), words=len(call.words))
 
 
 def _start(call: Call) -> Turn:
@@ -204,7 +208,7 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
         "accepted": "It is confirmed. Now the confirmation ID.",
         "not_accepted": "This installation ID is not accepted. Please compare it with the one that the computer shows.",
         "refused": "This has to be decided by a person.",
-        "kind": "To hear it in sixteen groups of digits, press 1. In twenty-six English words, press 2.",
+        "kind": "To hear it in {groups} groups of digits, press 1. In {words} English words, press 2.",
         "keys": "After each one: 1 for the next, 2 to hear it again, 3 for the one before.",
         "read_digits": "Group {number}: {part}.",
         "read_word": "Word {number}: {part}.",
@@ -230,7 +234,7 @@ _TEXTS: Final[dict[Language, dict[str, str]]] = {
         "not_accepted": "Diese Installationsnummer wird nicht angenommen. Bitte vergleichen Sie sie mit der, die der Computer"
         " zeigt.",
         "refused": "Darüber entscheidet ein Mensch.",
-        "kind": "In sechzehn Gruppen von Ziffern: die 1. In sechsundzwanzig englischen Wörtern: die 2.",
+        "kind": "In {groups} Gruppen von Ziffern: die 1. In {words} englischen Wörtern: die 2.",
         "keys": "Nach jeder: 1 für die nächste, 2 noch einmal, 3 für die vorige.",
         "read_digits": "Gruppe {number}: {part}.",
         "read_word": "Wort {number}: {part}.",

@@ -21,7 +21,7 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.phone import digits, words
 from keyturn.core.phone.words import Book, Mistake
 
-MAX_INPUT: Final = 1024  # Characters: 26 words with numbers and lines before them are well below.
+MAX_INPUT: Final = 1024  # Characters: 54 words with numbers and lines before them are below.
 _WORD: Final = re.compile(r"[a-z]+")
 State = Literal["complete", "partial", "wrong"]
 
@@ -37,6 +37,9 @@ class Form(NamedTuple):
 
 INSTALLATION: Final = Form("installation ID", 149, 9, 16)
 CONFIRMATION: Final = Form("confirmation ID", 264, 16, 26)
+HOST_CONFIRMATION: Final = Form("host confirmation ID", 572, 35, 54)
+VALIDATION: Final = Form("validation ID", 110, 7, 12)
+VERDICT: Final = Form("verdict code", 33, 2, 5)
 
 
 class Part(NamedTuple):

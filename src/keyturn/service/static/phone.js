@@ -1,4 +1,4 @@
-// Checks an installation ID while it is typed, fills it in from a QR code's address, and reads an answer aloud.
+// Checks an installation ID, or a validation ID, while it is typed, fills it in from a QR code's address, and reads an answer aloud.
 // Everything works without it: the server checks the same again. docs/protocol-telephone.md has the codes.
 "use strict";
 
@@ -6,8 +6,8 @@ const Phone = (() => {
   // Damm's table: rows are where one stands, columns the digits.
   const DAMM = ["0317598642", "7092154863", "4206871359", "1750983426", "6123045978",
     "3674209581", "5869720134", "8945362017", "9438617205", "2581436790"];
-  const GROUPS = 9, SIZE = 6, WORDS = 16, LETTERS = 4, ORDER = 2047;
-  const GREATEST = (1n << 149n) - 1n;
+  const SIZE = 6, LETTERS = 4, ORDER = 2047;
+  const INSTALLATION = { bits: 149, groups: 9, words: 16 };  // A validation ID's form says others.
 
   const power = [1], log = new Map([[1, 0]]);
   for (let n = 1; n < ORDER; n++) {
@@ -22,30 +22,30 @@ const Phone = (() => {
   const bare = (text) => text.normalize("NFKC").toLowerCase().split("#").pop();
 
   // What stands in each place: its text, whether it is whole, partial or wrong, and a word to offer.
-  function judge(text, list) {
+  function judge(text, list, id = INSTALLATION) {
     const plain = bare(text);
-    return /[a-z]/.test(plain) ? judgeWords(plain, list) : judgeDigits(plain);
+    return /[a-z]/.test(plain) ? judgeWords(plain, list, id.words) : judgeDigits(plain, id.groups, (1n << BigInt(id.bits)) - 1n);
   }
 
-  function judgeDigits(plain) {
+  function judgeDigits(plain, groups, greatest) {
     const digits = plain.replace(/[^0-9]/g, "");
     const parts = [];
-    for (let place = 0; place < GROUPS && place * SIZE < digits.length; place++) {
+    for (let place = 0; place < groups && place * SIZE < digits.length; place++) {
       const group = digits.slice(place * SIZE, (place + 1) * SIZE);
       const state = holds(place + 1, group) ? "whole" : group.length < SIZE ? "partial" : "wrong";
       parts.push({ text: group, state, offer: "" });
     }
-    const full = parts.length === GROUPS && parts.every((part) => part.state === "whole");
-    if (full && BigInt(parts.map((part) => part.text.slice(0, 5)).join("")) > GREATEST) {
+    const full = parts.length === groups && parts.every((part) => part.state === "whole");
+    if (full && BigInt(parts.map((part) => part.text.slice(0, 5)).join("")) > greatest) {
       parts.forEach((part) => { part.state = "wrong"; });
     }
-    return summed("group", GROUPS, parts, digits.length > GROUPS * SIZE);
+    return summed("group", groups, parts, digits.length > groups * SIZE);
   }
 
-  function judgeWords(plain, list) {
+  function judgeWords(plain, list, words) {
     const found = [...plain.matchAll(/[a-z]+/g)];
     const places = [];
-    const parts = found.slice(0, WORDS).map((match) => {
+    const parts = found.slice(0, words).map((match) => {
       const typed = match[0], begin = typed.slice(0, LETTERS);
       const place = list.findIndex((word) =>
         word === typed || (typed.length >= LETTERS && word.slice(0, LETTERS) === begin && word.startsWith(typed)));
@@ -54,8 +54,8 @@ const Phone = (() => {
       const open = match.index + typed.length === plain.length && list.some((word) => word.startsWith(typed));
       return { text: typed, state: open ? "partial" : "wrong", offer: "" };
     });
-    if (parts.length === WORDS && parts.every((part) => part.state !== "partial")) compare(parts, places, list);
-    return summed("word", WORDS, parts, found.length > WORDS);
+    if (parts.length === words && parts.every((part) => part.state !== "partial")) compare(parts, places, list);
+    return summed("word", words, parts, found.length > words);
   }
 
   // The check words: both sums are zero, or they say which word is wrong and what it should be.
@@ -65,8 +65,8 @@ const Phone = (() => {
       (all, value, place) => all ^ (value ? power[(log.get(value) + place) % ORDER] : 0), 0);
     const unknown = parts.findIndex((part) => part.state === "wrong");
     if (!sum && !weighed && unknown < 0) return;
-    const place = sum && weighed ? (log.get(weighed) - log.get(sum) + ORDER) % ORDER : !sum && !weighed ? unknown : WORDS;
-    if (place < WORDS && (unknown < 0 || unknown === place)) {
+    const place = sum && weighed ? (log.get(weighed) - log.get(sum) + ORDER) % ORDER : !sum && !weighed ? unknown : parts.length;
+    if (place < parts.length && (unknown < 0 || unknown === place)) {
       parts[place].state = "wrong";
       parts[place].offer = list[places[place] ^ sum];
     } else if (unknown < 0) {
@@ -80,12 +80,12 @@ const Phone = (() => {
     return { unit, of, parts, wrong, extra, next, whole: !extra && parts.length === of && parts.every((part) => part.state === "whole") };
   }
 
-  // The 54 digits of a whole ID, without spaces, as a QR code says them.
+  // The 54 digits of a whole installation ID, without spaces, as a QR code says them.
   function digits(found, list) {
     if (found.unit === "group") return found.parts.map((part) => part.text).join("");
     const number = found.parts.slice(0, -2).reduce((all, part) => all << 11n | BigInt(list.indexOf(part.text)), 0n);
-    const text = number.toString().padStart(GROUPS * (SIZE - 1), "0");
-    return [...Array(GROUPS).keys()].map((place) => {
+    const text = number.toString().padStart(INSTALLATION.groups * (SIZE - 1), "0");
+    return [...Array(INSTALLATION.groups).keys()].map((place) => {
       const group = text.slice(place * (SIZE - 1), (place + 1) * (SIZE - 1));
       return group + [...group].reduce((row, digit) => Number(DAMM[row][digit]), (place + 1) % 10);
     }).join("");
@@ -107,8 +107,10 @@ const Phone = (() => {
   function watch(form) {
     const field = form.querySelector("textarea"), list = form.querySelector(".parts"), state = form.querySelector(".state");
     const words = (document.querySelector("#words")?.content.textContent || "").trim().split(/\s+/);
+    const { bits, groups, words: count } = form.dataset;
+    const id = groups ? { bits: Number(bits), groups: Number(groups), words: Number(count) } : INSTALLATION;
     const show = () => {
-      const found = judge(field.value, words);
+      const found = judge(field.value, words, id);
       list.replaceChildren(...found.parts.map((part) => {
         const item = document.createElement("li");
         item.className = part.state;
