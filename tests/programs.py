@@ -12,13 +12,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import random
+import re
 import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,6 +109,28 @@ def free_port() -> int:
         port = chance.randrange(20_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def typed(
+    command: Sequence[str], lines: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, keyturn: Path = KEYTURN
+) -> str:
+    """What ``keyturn COMMAND``, which asks part by part, says on a terminal to somebody who types these lines."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [str(keyturn), *command], cwd=cwd, start_new_session=True, stdin=theirs, stdout=theirs, stderr=theirs,
+        env=environment(cwd, env),
+    )  # fmt: skip
+    os.close(theirs)
+    waiting, said = list(lines), ""
+    # By an OSError Linux says that the other side is closed.
+    with os.fdopen(ours, "r+b", buffering=0) as terminal, contextlib.suppress(OSError):
+        while more := terminal.read(4096):
+            said += more.decode()
+            if waiting and re.search(r"(group|word) \d+ of \d+: $", said):
+                terminal.write(f"{waiting.pop(0)}\n".encode())
+                said += "\n"
+    assert process.wait(PATIENCE) == 0, said
+    return said
 
 
 class Publisher:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pty
-import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from programs import KEYTURN, PATIENCE, Home, Publisher, Result, environment
+from programs import Home, Publisher, Result, typed
 from test_fleet_program import Organization, key_of
 
 pytestmark = pytest.mark.system
@@ -30,24 +25,8 @@ def lab(tmp_path: Path) -> Iterator[tuple[Publisher, Organization]]:
 
 
 def typing(organization: Organization, computer: str, *lines: str) -> str:
-    """What `keyturn fleet telephone confirm` says on a terminal to somebody who types these lines."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [str(KEYTURN), "fleet", "--home", str(organization.folder / "home"), "telephone", "confirm", computer],
-        cwd=organization.folder, start_new_session=True, stdin=theirs, stdout=theirs, stderr=theirs,
-        env=environment(organization.folder),
-    )  # fmt: skip
-    os.close(theirs)
-    waiting, said = list(lines), ""
-    # By an OSError Linux says that the other side is closed.
-    with os.fdopen(ours, "r+b", buffering=0) as terminal, contextlib.suppress(OSError):
-        while more := terminal.read(4096):
-            said += more.decode()
-            if waiting and re.search(r"(group|word) \d+ of \d+: $", said):
-                terminal.write(f"{waiting.pop(0)}\n".encode())
-                said += "\n"
-    assert process.wait(PATIENCE) == 0, said
-    return said
+    command = ["fleet", "--home", str(organization.folder / "home"), "telephone", "confirm", computer]
+    return typed(command, lines, cwd=organization.folder)
 
 
 def blocked(folder: Path) -> dict[str, str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
 import ssl
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,7 +16,7 @@ import pytest
 from keyturn.core.phone import menu
 from keyturn.service import voice
 from keyturn.testing.computers import synthetic
-from programs import PATIENCE, Home, Publisher, computer, environment, files_below, run
+from programs import Home, Publisher, computer, files_below, run, typed
 
 TICKET = re.compile(r"ticket ((?:[0-9] ?){8})")
 
@@ -116,28 +113,8 @@ def test_words_asked_one_by_one(publisher: Publisher, home: Home) -> None:
 
 
 def typing(home: Home, *lines: str) -> str:
-    """What `keyturn confirm` says on a terminal to somebody who types these lines."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [str(home.keyturn), "--home", str(home.path), "confirm"], cwd=home.path.parent, start_new_session=True,
-        stdin=theirs, stdout=theirs, stderr=theirs, env=environment(home.path.parent, home.env),
-    )  # fmt: skip
-    os.close(theirs)
-    waiting, said = list(lines), ""
-    with os.fdopen(ours, "r+b", buffering=0) as terminal:
-        while True:
-            try:
-                more = terminal.read(4096)
-            except OSError:  # Linux's way to say that the other side is closed.
-                break
-            if not more:
-                break
-            said += more.decode()
-            if waiting and re.search(r"(group|word) \d+ of \d+: $", said):
-                terminal.write(f"{waiting.pop(0)}\n".encode())
-                said += "\n"
-    assert process.wait(PATIENCE) == 0, said
-    return said
+    command = ["--home", str(home.path), "confirm"]
+    return typed(command, lines, cwd=home.path.parent, env=home.env, keyturn=home.keyturn)
 
 
 def test_files_are_still_answered(publisher: Publisher, home: Home, tmp_path: Path) -> None:

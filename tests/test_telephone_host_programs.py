@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import select
 import signal
@@ -19,7 +17,7 @@ from keyturn.core.errors import KeyturnError
 from keyturn.core.phone import menu
 from keyturn.service import voice
 from keyturn.testing.computers import synthetic
-from programs import KEYTURN, PATIENCE, Home, Publisher, Result, computer, environment, run
+from programs import KEYTURN, PATIENCE, Home, Publisher, Result, computer, environment, run, typed
 from test_phone_programs import menu_run
 
 pytestmark = pytest.mark.system
@@ -133,27 +131,7 @@ def test_asked_part_by_part_on_a_terminal(publisher: Publisher, server: Server) 
 
 
 def typing(server: Server, *lines: str) -> str:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [str(KEYTURN), "host", "--home", str(server.home), "confirm"], cwd=server.folder, start_new_session=True,
-        stdin=theirs, stdout=theirs, stderr=theirs, env=environment(server.folder, server.env),
-    )  # fmt: skip
-    os.close(theirs)
-    waiting, said = list(lines), ""
-    with os.fdopen(ours, "r+b", buffering=0) as terminal:
-        while True:
-            try:
-                more = terminal.read(4096)
-            except OSError:  # Linux's way to say that the other side is closed.
-                break
-            if not more:
-                break
-            said += more.decode()
-            if waiting and re.search(r"(group|word) \d+ of \d+: $", said):
-                terminal.write(f"{waiting.pop(0)}\n".encode())
-                said += "\n"
-    assert process.wait(PATIENCE) == 0, said
-    return said
+    return typed(["host", "--home", str(server.home), "confirm"], lines, cwd=server.folder, env=server.env)
 
 
 def test_the_menu_reads_out_35_groups(publisher: Publisher, server: Server) -> None:
