@@ -92,7 +92,7 @@ def test_no_canary_is_in_the_log(there: Served, monkeypatch: pytest.MonkeyPatch)
         there.client(token=text[:200].replace(" ", "")).get(f"{ADMIN}/products", headers={"X-Secret": text[:300]})
         exchange(there, f"{text}.{text}.{text}"[:9000])
 
-        def thrown(_token: str, text: str = text) -> None:
+        def thrown(_token: str, _look: object, text: str = text) -> None:
             raise RuntimeError(text)
 
         with monkeypatch.context() as patch:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ LABELS: Mapping[str, str] = {
 
 _PHYSICAL = tuple(sorted(slot for slot in SLOTS if slot != "vm"))
 _PAIR_NAMES = {f"{a}+{b}" for a in _PHYSICAL for b in _PHYSICAL if a < b} | {"vm"}
-_HEX = frozenset("0123456789abcdef")
+_TAG = re.compile("[0-9a-f]{16}")
 _TAG_BITS = {"volume": 16}  # Every other component tag has 12.
 _BLIND = "blind{}:"
 _FROM_NIC = ":from-nic"
@@ -210,9 +211,9 @@ def commitment(vector: Mapping[str, str], salt: bytes) -> str:
 
 def well_formed(pairs: Mapping[object, object]) -> bool:
     """Whether these are pairs as a request carries them: known names, tags of 16 hex digits, at most 7."""
-    return len(pairs) <= len(_PAIR_NAMES) and all(
-        name in _PAIR_NAMES and isinstance(tag, str) and len(tag) == 16 and set(tag) <= _HEX for name, tag in pairs.items()
-    )
+    if not pairs.keys() <= _PAIR_NAMES:
+        return False
+    return all(isinstance(tag, str) and _TAG.fullmatch(tag) for tag in pairs.values())
 
 
 def known_slots(pairs: Iterable[str]) -> frozenset[str]:

@@ -336,5 +336,5 @@ def _named(characters: Sequence[str]) -> str:
 
 def framed(*parts: str) -> bytes:
     """Each part behind its length in four bytes, so that no two lists of parts are the same bytes."""
-    encoded = (part.encode("utf-8", "surrogatepass") for part in parts)
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return b"".join([len(part).to_bytes(4, "big") + part for part in encoded])

@@ -129,9 +129,15 @@ class Database:
 
         Raises: KeyturnError ``storage_failed``, and whatever ``fn`` raises.
         """
+        with self.snapshot() as connection:
+            return fn(connection)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection that can only read, and finds the same as long as the block lasts. Raises: as :meth:`read`."""
         with self._reading() as connection:
             connection.execute("BEGIN")
-            return fn(connection)
+            yield connection
 
     def look(self, statement: str, parameters: Sequence[object]) -> Any:
         """The first row that one statement finds, or ``None``: a statement is a snapshot by itself.

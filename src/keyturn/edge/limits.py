@@ -33,13 +33,17 @@ MAX_REQUESTS = 512  # Requests in work at once; more are told to come back.
 
 Log = Callable[[str, Mapping[str, object]], None]
 
-_ALWAYS = (
+ALWAYS = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+
+
+# What is looked at more closely than by its name.
+_NOT_PLAIN = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"})
 
 
 class _RefusalError(Exception):
@@ -83,6 +87,15 @@ class Limits:
         self._working = 0
         self._log = log
         self._reference = reference
+
+    def enter(self) -> bool:
+        """Count a request that comes by the short way; ``False``, and not counted, if there are too many. Then :meth:`leave`."""
+        free = self._working < self._max_requests
+        self._working += free
+        return free
+
+    def leave(self) -> None:
+        self._working -= 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -203,6 +216,21 @@ class Limits:
         return _replay(bytes(body), receive)
 
 
+def plain_body(headers: Sequence[tuple[bytes, bytes]], route: Route) -> bool:
+    """Whether a request for ``route`` passes every check of its header and body, and says how long its body is."""
+    values = dict(headers)
+    length = values.get(b"content-length", b"")
+    return (
+        len(values) == len(headers) <= MAX_FIELDS
+        and b"host" in values
+        and 0 < len(length) < 8
+        and 0 < int(length) <= route.max_body
+        and values.get(b"content-type", b"").decode("latin-1") in route.content_types
+        and values.keys().isdisjoint(_NOT_PLAIN)
+        and sum(map(len, values)) + sum(map(len, values.values())) <= MAX_HEAD
+    )
+
+
 class _Answer:
     """The way out: adds what every answer has, and remembers whether it has begun."""
 
@@ -215,7 +243,7 @@ class _Answer:
             self.started = True
             headers = list(message.get("headers", ()))
             there = {name.lower() for name, _ in headers}
-            message = {**message, "headers": headers + [pair for pair in _ALWAYS if pair[0] not in there]}
+            message = {**message, "headers": headers + [pair for pair in ALWAYS if pair[0] not in there]}
         await self._send(message)
 
 

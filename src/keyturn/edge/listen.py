@@ -30,7 +30,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from keyturn.core.errors import KeyturnError
 
 try:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as _Base
+    from keyturn.edge.shortcut import ShortProtocol as _Base
 except ImportError:
     _Base = H11Protocol  # type: ignore[assignment,misc]
 
@@ -95,12 +95,13 @@ class _Protocol(_Base):
 
     def data_received(self, data: bytes) -> None:
         self._waiting_bytes += len(data)
-        if self._alarm is None and self._idle():
-            self._alarm = self.loop.call_later(HEAD_TIMEOUT, self.transport.abort)
         super().data_received(data)
-        if not self._idle():
+        if not self._idle():  # Never the end of an answer: that comes in a later turn.
             self._disarm()
-        elif self._waiting_bytes > MAX_HEAD and not self.transport.is_closing():
+            return
+        if self._alarm is None:
+            self._alarm = self.loop.call_later(HEAD_TIMEOUT, self.transport.abort)
+        if self._waiting_bytes > MAX_HEAD and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
             self.transport.close()
 

@@ -63,6 +63,7 @@ class Metrics:
             "keyturn_signer_failures", "Signatures that were asked for and not made.", registry=self._registry
         )
         self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._became: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -78,7 +79,10 @@ class Metrics:
 
     def exchange(self, outcome: str) -> None:
         """``new``, ``same``, ``moved``, ``released`` or ``refused``."""
-        self._outcomes.labels(outcome).inc()
+        found = self._became.get(outcome)
+        if found is None:
+            found = self._became[outcome] = self._outcomes.labels(outcome)
+        found.inc()
 
     def unkept(self) -> None:
         self._unkept.inc()

@@ -9,12 +9,13 @@ Keeps: the shape of a line, and what may never be in one. Leaves to others: what
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import BinaryIO
 
@@ -39,27 +40,47 @@ _moment = functools.lru_cache(maxsize=8)(rfc3339)  # Many lines are of one secon
 _BOUND: ContextVar[Mapping[str, object]] = ContextVar("keyturn_log_fields")
 
 
-def open_log(clock: Callable[[], int], stream: BinaryIO | None = None) -> Log:
+def open_log(clock: Callable[[], int], stream: BinaryIO | None = None) -> ServerLog:
     """A log that writes to ``stream`` (stderr, if none is given) at the time that ``clock`` says."""
+    return ServerLog(clock, stream or sys.stderr.buffer)
 
-    out = stream or sys.stderr.buffer
-    turn = threading.Lock()
 
-    def log(event: str, fields: Mapping[str, object]) -> None:
-        line: dict[str, object] = {"at": _moment(clock()), "event": event}
+class ServerLog:
+    """Lines to a stream: each at once (by calling it), or those of one turn of the event loop together (:meth:`soon`)."""
+
+    def __init__(self, clock: Callable[[], int], stream: BinaryIO) -> None:
+        self._clock, self._stream = clock, stream
+        self._turn = threading.Lock()  # Lines of several threads stay whole, and in order.
+        self._waiting: list[bytes] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # Which will write them.
+
+    def __call__(self, event: str, fields: Mapping[str, object]) -> None:
+        self._write(self._line(event, fields))
+
+    def soon(self, event: str, fields: Mapping[str, object]) -> None:
+        """In the running loop: write a line before whatever the loop is told to do from now on."""
+        line, loop = self._line(event, fields), asyncio.get_running_loop()
+        with self._turn:
+            self._waiting.append(line)
+            begun, self._loop = self._loop is loop, loop
+        if not begun:
+            loop.call_soon(self._write)
+
+    def _line(self, event: str, fields: Mapping[str, object]) -> bytes:
+        line: dict[str, object] = {"at": _moment(self._clock()), "event": event}
         for name, value in {**_BOUND.get({}), **fields}.items():
             line[name] = clean(value)
-        try:
-            with turn:  # Lines of several threads stay whole.
-                out.write(msgspec.json.encode(line) + b"\n")
-                out.flush()
-        except (OSError, ValueError):
-            return  # Nobody reads the log any more (a closed pipe, a full disk): no reason to stop serving.
+        return msgspec.json.encode(line) + b"\n"
 
-    return log
+    def _write(self, line: bytes = b"") -> None:
+        with self._turn, contextlib.suppress(OSError, ValueError):
+            # Nobody reads the log any more (a closed pipe, a full disk)? That is no reason to stop serving.
+            waiting, self._waiting, self._loop = self._waiting, [], None
+            self._stream.write(b"".join(waiting) + line)
+            self._stream.flush()
 
 
-@contextmanager
+@contextlib.contextmanager
 def bind(**fields: object) -> Iterator[None]:
     """Put ``fields`` into every line that is written inside."""
     token = _BOUND.set({**_BOUND.get({}), **fields})

@@ -40,16 +40,16 @@ class Admission:
         self._limiter = limiter
         self._address = address
         self._ticks = ticks
-        self._wait = wait
+        self.wait = wait
 
     def look(self, token: str, renews: Callable[[str], bool] = _names_activation) -> None:
         """Before the proof: with nothing left at this address, only what says that it renews goes on.
 
         Raises: KeyturnError ``too_many_requests``.
         """
-        if self._wait and not renews(token):
-            raise _too_many(self._wait, "from this address")
-        if self._wait:
+        if self.wait and not renews(token):
+            raise _too_many(self.wait, "from this address")
+        if self.wait:
             _stop(self._limiter.renew(self._address, self._ticks()), "from this address")
 
     def guess(self) -> None:
@@ -62,11 +62,11 @@ class Admission:
         Raises: KeyturnError ``too_many_requests``.
         """
         held: bool | None = None
-        if self._wait:
+        if self.wait:
             held = holds()
             if not held:
                 self.guess()
-                raise _too_many(self._wait, "from this address")
+                raise _too_many(self.wait, "from this address")
         if serial is None:
             return
         wait = self._limiter.key(serial, self._ticks())
@@ -94,13 +94,20 @@ class Shedding:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self._free:
+            admitted = self.arrive(scope)
+            if admitted.wait and (scope["path"], scope["method"]) != (self._exchange, "POST"):
+                raise _too_many(admitted.wait, "from this address")
+        await self._app(scope, receive, send)
+
+    def arrive(self, scope: Scope) -> Admission:
+        """Count a request at its address: once, by whichever way it comes."""
+        if _ADMISSION not in scope:
             client = scope.get("client")
             address = client[0] if client else ""
             wait = self._limiter.arrive(address, self._ticks())
-            if wait and (scope["path"], scope["method"]) != (self._exchange, "POST"):
-                raise _too_many(wait, "from this address")
             scope[_ADMISSION] = Admission(self._limiter, address, self._ticks, wait)
-        await self._app(scope, receive, send)
+        found: Admission = scope[_ADMISSION]
+        return found
 
 
 def admission(request: Request) -> Admission:

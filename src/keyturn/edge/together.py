@@ -1,9 +1,10 @@
-"""Writes of one event loop: run in the loop's own thread, and committed by the writer meanwhile.
+"""Writes of one event loop: run in the loop's own thread, and committed by the writer meanwhile. And its look-ups.
 
 Leaves to others: transactions, savepoints and the commit (``writer``).
 
 - Two threads that both run Python spend their time giving way to each other. One that waits for a disk costs the other nothing.
 - What comes while a group is being committed is the next group. A turn of the loop that asks for much begins one before its end.
+- What is looked up in one turn of the loop is looked up in one snapshot: to begin one costs more than to look.
 - Where somebody else is writing (this process's staff, another process), nothing waits here: the writer does it all.
 """
 
@@ -11,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from keyturn.core.errors import KeyturnError
-from keyturn.edge.database import Database
+from keyturn.edge.database import Database, storage_error
 from keyturn.edge.writer import GROUP
 
 T = TypeVar("T")
@@ -33,19 +35,54 @@ class Together:
         self._done: collections.deque[_Told] = collections.deque()
         self._out = 0  # Items on their way.
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._snapshot: contextlib.ExitStack | None = None
+
+    def look(self, statement: str, parameters: Sequence[object]) -> Any:
+        """Like :meth:`Database.look`. Raises: KeyturnError ``storage_failed``."""
+        loop = self._here()
+        if self._snapshot is None:
+            with contextlib.ExitStack() as stack:
+                self._reader = stack.enter_context(self._database.snapshot())
+                self._snapshot = stack.pop_all()
+            loop.call_soon(self._end_snapshot)
+        try:
+            return self._reader.execute(statement, parameters).fetchone()
+        except sqlite3.Error as error:
+            raise storage_error(error, self._database.path) from error
+
+    def _end_snapshot(self) -> None:
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            snapshot.close()
 
     def write(self, fn: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Like :meth:`Database.write`, with a future to await. Raises nothing; a closed database fails the future."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # What an earlier one left undelivered, nobody waits for.
-            self._loop, self._asked, self._done, self._out = loop, [], collections.deque(), 0
+        loop = self._here()
         future: asyncio.Future[T] = loop.create_future()
         self._asked.append((fn, _Told(self, future)))
+        self._soon(loop)
+        return future
+
+    def write_first(self, fn: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Like :meth:`write`, before what waits: an item among others that are alike would part them."""
+        loop = self._here()
+        future: asyncio.Future[T] = loop.create_future()
+        self._asked.insert(0, (fn, _Told(self, future)))
+        self._soon(loop)
+        return future
+
+    def _soon(self, loop: asyncio.AbstractEventLoop) -> None:
         if len(self._asked) == 1:
             loop.call_soon(self._hand_over)
         elif len(self._asked) == EARLY:
             self._hand_over()
-        return future
+
+    def _here(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # What an earlier one left undelivered, nobody waits for.
+            self._end_snapshot()
+            self._loop, self._asked, self._done, self._out = loop, [], collections.deque(), 0
+        return loop
 
     def _hand_over(self) -> None:
         """Begin the next group, unless one is on its way: its end begins the next."""
@@ -64,7 +101,7 @@ class Together:
     def written(self, told: _Told) -> None:
         """In the writer's thread."""
         self._done.append(told)
-        if len(self._done) == 1:  # Otherwise the loop was woken already and has not emptied this yet.
+        if len(self._done) >= self._out:  # The loop is woken once, when its whole group is done.
             try:
                 told.future.get_loop().call_soon_threadsafe(self._deliver)
             except RuntimeError:  # The loop has ended, and nobody waits any more.

@@ -39,6 +39,7 @@ from keyturn.service.signing import IssuingSigner, Listing, Sheet
 F = TypeVar("F")
 MAX_REQUEST = 16_384  # Bytes of one document (design: commands).
 RENEW_AFTER = 7 * DAY
+Outcome = Intent | int | Refused
 
 
 class Proven(NamedTuple):
@@ -85,8 +86,8 @@ class ActivationService:
         # Somebody else's key is opened in the same time as nobody's: against this one.
         self._nobody = self.sealer.seal(bytes(32), 0, bytes(12))
 
-    def prove(self, token: str) -> Proven | Returned | Refused:
-        """Check everything about a document that needs no seat.
+    def prove(self, token: str, look: seats.Look | None = None) -> Proven | Returned | Refused:
+        """Check everything about a document that needs no seat. ``look`` looks rows up, if the database's own is not to.
 
         1. It is a request or a release, of at most 16 KiB, signed with the key it carries.
         2. It is for a product of this service.
@@ -100,11 +101,11 @@ class ActivationService:
         verified = jws.verify_own(token, Kind.REQUEST, Kind.RELEASE, holds=sodium.holds)
         if verified.kind is Kind.RELEASE:
             release = Release.read(verified.claims())
-            terms, _, _ = self._look_up(release.product, release.serial)
+            terms, _, _ = self._look_up(release.product, release.serial, look)
             return _unknown(release.product) if terms is None else Returned(token, release, verified.kid, terms)
         request = Request.read(verified.claims())
         # 2.
-        terms, serial, sealed = self._look_up(request.product, request.serial)
+        terms, serial, sealed = self._look_up(request.product, request.serial, look)
         if terms is None:
             return _unknown(request.product)
         # 3.
@@ -334,8 +335,10 @@ class ActivationService:
         )
         return row, self.sealer.open(self._nobody if row is None else row["sealed"], 0 if row is None else serial)
 
-    def _look_up(self, product: ProductName, serial: int) -> tuple[Terms | None, int | None, bytes]:
-        terms, found, sealed = seats.look_up(self.database, str(product), serial, self._nobody)
+    def _look_up(
+        self, product: ProductName, serial: int, look: seats.Look | None = None
+    ) -> tuple[Terms | None, int | None, bytes]:
+        terms, found, sealed = seats.look_up(look or self.database.look, str(product), serial, self._nobody)
         return None if terms is None else terms_of(terms), found, sealed
 
     def _keep_signatures(self, db: Connection) -> None:

@@ -16,63 +16,40 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
-from keyturn.core.errors import KeyturnError, Refused
-from keyturn.core.model import DAY, Channel, product_id
+from keyturn.core.errors import Refused
+from keyturn.core.model import DAY
 from keyturn.edge.limits import Limits
 from keyturn.edge.metrics import MEDIA_TYPE, Metrics
 from keyturn.edge.ratelimit import Limiter, Rates
 from keyturn.edge.serverlog import Log
 from keyturn.edge.shedding import Shedding, admission
 from keyturn.edge.together import Together
-from keyturn.edge.web import JSON, NOTES, PUBLIC, Route, application, health, json_response
+from keyturn.edge.web import JSON, PUBLIC, Route, application, health, json_response
 from keyturn.service import admin, alarms, batching, call_web, docpage, inquiring, openapi, rotation, voice
-from keyturn.service.activation import ActivationService, Proven, Returned
+from keyturn.service.activation import ActivationService
 from keyturn.service.admin import Gatekeeper
+from keyturn.service.exchanging import Exchange, ShortWay, token
 from keyturn.service.observing import Observed
-from keyturn.service.seats import Intent
 from keyturn.service.shedding import EXCHANGE, pass_on
 
 __all__ = ["Log", "build", "routes"]
 
-_CHANNELS = frozenset(channel.value for channel in Channel)
-
 
 def routes(
-    service: ActivationService, gate: Gatekeeper, metrics: Metrics, certificate: str | None = None
-) -> list[Route]:
+    service: ActivationService, gate: Gatekeeper, metrics: Metrics, certificate: str | None = None, *,
+    exchange: Exchange | None = None,
+) -> list[Route]:  # fmt: skip
     """The authorization table. Everything a client needs is public: the documents prove who speaks."""
 
-    together = Together(service.database)
+    exchange = Exchange(service, Together(service.database)) if exchange is None else exchange
 
     async def directory(_request: Request) -> Response:
         return json_response(service.directory())
 
-    async def exchange(request: Request) -> Response | Refused:
-        token = _token(await request.body())
-        admitted = admission(request)
-        admitted.look(token)
-        proven = service.prove(token)
-        pass_on(admitted, service, proven)
-        if isinstance(proven, Refused):
-            return proven
-        notes = request.scope.get(NOTES, {})
-        if isinstance(proven, Proven):
-            notes["product_id"] = _proven_id(proven)
-        carried = request.scope["query_string"] == b"by=file"  # Said by `relay`; it lengthens what nobody can renew online.
-        outcome = await service.record(proven, together.write, by_file=carried)  # Durable from here on.
-        if isinstance(outcome, Refused):
-            notes["outcome"] = "refused"
-            return outcome
-        notes["outcome"] = "released" if isinstance(outcome, int) else outcome.how
-        return json_response(await answer(proven, outcome))
-
-    async def answer(proven: Proven | Returned, outcome: Intent | int) -> Mapping[str, object]:
-        return await _answer(service, proven, outcome, together)
-
     async def ask(request: Request) -> Response | Refused:
-        token = _token(await request.body())
-        pass_on(admission(request), service, service.prove(token))
-        answer = service.ask(token)
+        text = token(await request.body())
+        pass_on(admission(request), service, service.prove(text))
+        answer = service.ask(text)
         return answer if isinstance(answer, Refused) else json_response(answer)
 
     async def revocations(request: Request) -> Response:
@@ -83,8 +60,8 @@ def routes(
 
     return [
         Route("/.well-known/keyturn", "GET", directory, PUBLIC),
-        Route(EXCHANGE, "POST", exchange, PUBLIC),
-        batching.route(service, together.write, answer),
+        exchange.route(),
+        batching.route(service, exchange.together.write, exchange.answer),
         inquiring.route(service),
         Route("/v1/ask", "POST", ask, PUBLIC),
         Route("/v1/products/{slug}/revocations", "GET", revocations, PUBLIC),
@@ -106,31 +83,14 @@ def build(
     """
     gate, metrics = Gatekeeper(service), Metrics()
     service.home.watchers.append(metrics.signature)
-    table = routes(service, gate, metrics, certificate)
+    exchange = Exchange(service, Together(service.database))
+    table = routes(service, gate, metrics, certificate, exchange=exchange)
     limiter = Limiter(service.home.settings.rates() if rates is None else rates)
-    limited = Limits(
-        Shedding(application(table, guards=gate.guards), limiter, exchange=EXCHANGE), routes=table, log=log
-    )
-    return Observed(limited, service, routes=table, log=log, metrics=metrics)
-
-
-async def _answer(
-    service: ActivationService, proven: Proven | Returned, outcome: Intent | int, together: Together
-) -> Mapping[str, object]:
-    """The answer to a recorded decision. While a slow signer works, everybody else is served.
-
-    Raises: KeyturnError ``signer_unavailable``, without the reason: strangers read it.
-    """
-    try:
-        if isinstance(outcome, Intent) and isinstance(proven, Proven):
-            outcome = await service.signed(outcome, together.write)
-            if service.home.holder.waits and service.sends_product(proven):
-                return await asyncio.to_thread(service.answer, proven, outcome, service.database.write)
-        return service.answer(proven, outcome, together.write)
-    except KeyturnError as error:
-        if error.code not in ("signer_unavailable", "signer_locked"):
-            raise
-        raise KeyturnError("signer_unavailable", retry_after=error.retry_after or 1) from error
+    shedding = Shedding(application(table, guards=gate.guards), limiter, exchange=EXCHANGE)
+    limited = Limits(shedding, routes=table, log=log)
+    observed = Observed(limited, service, routes=table, log=log, metrics=metrics)
+    observed.shortcut = ShortWay(exchange, limited, shedding, observed)
+    return observed
 
 
 def _answers(db: Connection) -> bool:
@@ -175,18 +135,3 @@ def _gauges(service: ActivationService, certificate: str | None = None) -> Mappi
         },
         ("keyturn_alarms", "What ends within 90, 60 or 30 days."): {str(level): levels[str(level)] for level in alarms.LEVELS},
     }
-
-
-def _proven_id(proven: Proven) -> str:
-    """The product ID of a proven key, made anew: what a request says beside its serial is the sender's text."""
-    said, serial = proven.request.product_id, proven.request.serial
-    word = said[:-10].rpartition("-")[2]  # Before the serial with its dash.
-    true = word in _CHANNELS and said == product_id(proven.request.product.slug, Channel(word), serial)
-    return said if true else f"serial-{serial:09d}"
-
-
-def _token(body: bytes) -> str:
-    try:
-        return body.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise KeyturnError("document_malformed", "a document is ASCII text") from error

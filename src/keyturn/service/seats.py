@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from sqlite3 import Connection, Row
 from typing import Any, NamedTuple
 
@@ -22,7 +22,6 @@ from keyturn.core.jws import Kind
 from keyturn.core.model import Channel
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Floor
-from keyturn.edge.database import Database
 from keyturn.service.ids import Ids
 
 
@@ -64,13 +63,16 @@ def find_key(db: Connection, product: str, serial: int) -> Row | None:
     return row
 
 
-def look_up(database: Database, product: str, serial: int, nobody: bytes) -> tuple[str | None, int | None, bytes]:
+Look = Callable[[str, Sequence[object]], Any]  # `Database.look`, or that of one's Together.
+
+
+def look_up(look: Look, product: str, serial: int, nobody: bytes) -> tuple[str | None, int | None, bytes]:
     """What a request is proven against: the product's terms (JSON), the key's serial and its sealed part.
 
     For a product that is not there the terms are ``None``; for a key that is not there the serial is ``None`` and the sealed
     part ``nobody``, by the same steps.
     """
-    row = database.look(
+    row = look(
         "SELECT p.terms, k.serial, coalesce(k.sealed, ?) FROM product p"
         " LEFT JOIN product_key k ON k.serial = ? AND k.product = p.slug WHERE p.name = ?",
         (nobody, serial, product),
@@ -295,9 +297,10 @@ def write_audit(
 
 
 def audit_row(ids: Ids, now: int, actor: str, action: str, subject: str, detail: dict[str, Any]) -> tuple[object, ...]:
-    return ids.uuid7(now), now, actor, action, subject, json.dumps(detail, sort_keys=True)
+    return ids.uuid7(now), now, actor, action, subject, _DETAIL.encode(detail)
 
 
+_DETAIL = json.JSONEncoder(sort_keys=True)  # As `json.dumps`, which makes one for each call.
 AUDIT = "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?, ?)"
 _FOUND = (
     "SELECT i.serial, i.request, i.activation, i.how, i.kid, i.payload, i.signature, k.seats_used, k.seat_limit, a.seat,"
