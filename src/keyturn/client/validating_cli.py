@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from keyturn.client import validating
 from keyturn.client.loading import status_of
 from keyturn.client.machine import Machine
@@ -11,7 +9,9 @@ from keyturn.client.telling import Teller
 from keyturn.client.views import row, status_text
 from keyturn.core.errors import EXIT_REFUSED
 from keyturn.core.phone import spelling
+from keyturn.core.phone.spelling import VERDICT
 from keyturn.core.phone.validation import Finding
+from keyturn.edge import spoken
 from keyturn.edge.terminal import Call
 from keyturn.edge.vault import Shelf
 from keyturn.edge.words import english
@@ -34,9 +34,8 @@ def show_id(call: Call, shelf: Shelf, machine: Machine, *, words: bool) -> int:
 
 def hear_code(call: Call, shelf: Shelf, machine: Machine, code: tuple[str, ...]) -> int:
     """Judge the verdict code; ``-`` reads it from stdin. The result is the exit status: 1 for a copy that is not genuine."""
-    text = sys.stdin.read(spelling.MAX_INPUT + 1) if code == ("-",) else " ".join(code)
     with Teller(shelf.vault, machine).faults():
-        finding, loaded = validating.hear(shelf, machine, text)
+        finding, loaded = validating.hear(shelf, machine, spoken.given(call, code, VERDICT))
     genuine, entry = finding is Finding.GENUINE, status_of(loaded)
     call.emit(
         {"genuine": genuine, "finding": finding.name.lower(), "via": "telephone", "products": [entry]},

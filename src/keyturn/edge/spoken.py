@@ -42,9 +42,7 @@ def given(call: Call, code: tuple[str, ...], form: Form) -> str:
     if code:
         return " ".join(code)
     if not call.interactive or call.json:
-        raise KeyturnError(
-            "usage", "no confirmation ID was given", remedy="Give it as an argument, or with - on stdin."
-        )
+        raise KeyturnError("usage", f"no {form.name} was given", remedy="Give it as an argument, or with - on stdin.")
     return _asked(call, form)
 
 
@@ -52,7 +50,7 @@ def _asked(call: Call, form: Form) -> str:
     """Ask part by part. What is wrong is said at once and asked for again; several parts at a time are as good."""
     text = ""
     found = _judged(text, form)
-    call.say(f"Type the confirmation ID: {form.groups} groups of digits, or {form.words} words.")
+    call.say(f"Type the {form.name}: {form.groups} groups of digits, or {form.words} words.")
     while found.next is not None:
         said = str(click.prompt(f"{found.unit} {found.next} of {found.of}", err=True))
         now = _judged(f"{text} {said} ", form)
