@@ -70,14 +70,17 @@ def look_up(look: Look, product: str, serial: int, nobody: bytes) -> tuple[str |
     """What a request is proven against: the product's terms (JSON), the key's serial and its sealed part.
 
     For a product that is not there the terms are ``None``; for a key that is not there the serial is ``None`` and the sealed
-    part ``nobody``, by the same steps.
+    part ``nobody``, by the same steps: the nearest key below is read in its place, because reading a row takes a microsecond.
     """
     row = look(
-        "SELECT p.terms, k.serial, coalesce(k.sealed, ?) FROM product p"
-        " LEFT JOIN product_key k ON k.serial = ? AND k.product = p.slug WHERE p.name = ?",
-        (nobody, serial, product),
+        "SELECT p.terms, k.serial = ?1 AND k.product = p.slug, coalesce(k.sealed, ?2) FROM product p LEFT JOIN product_key k"
+        " ON k.serial = (SELECT max(serial) FROM product_key WHERE serial <= ?1) WHERE p.name = ?3",
+        (serial, nobody, product),
     )
-    return (None, None, nobody) if row is None else tuple(row)
+    if row is None:
+        return None, None, nobody
+    terms, found, sealed = row  # Of the nearest key, where there is none: a row is read in any case.
+    return terms, *((serial, sealed) if found else (None, nobody))
 
 
 class Held(NamedTuple):
