@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keyturn.core import hardware
+from keyturn.core import hardware, ids
 from keyturn.core.errors import Refused
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Floor
@@ -53,6 +53,16 @@ class Book:
         return outcomes
 
 
+class SameNames(Ids):
+    """The names of one request, whoever records it, and however often."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(lambda count: random.Random(place).randbytes(count))
+
+    def uuid7(self, now: int) -> str:
+        return ids.uuid7(now, self.chance(12))
+
+
 def asked_for(
     askers: Sequence[Asker], drawn: Sequence[tuple[int, int, dict[str, str], int]], issuer: Issuer, begin: int = 0
 ) -> list[Asked]:
@@ -64,8 +74,7 @@ def asked_for(
         _, request, _ = asker.request(pairs=pairs, installation=f"{installation}", nonce=f"{number}")
         thumbprint = f"installation {installation}"
         token = f"{whose} {installation} {sorted(values.items())} {number}"  # What names it; nobody verifies here.
-        ids = Ids(lambda count, place=place: random.Random(place).randbytes(count))  # type: ignore[misc]
-        found.append(Asked(token, request, thumbprint, Terms(), issuer, ids, NOW + place))
+        found.append(Asked(token, request, thumbprint, Terms(), issuer, SameNames(place), NOW + place))
     return found
 
 
@@ -74,7 +83,10 @@ def asked_for(
 def test_many_at_once_are_as_one_after_another(world: World, before: list[Any], drawn: list[Any], stolen: bool) -> None:
     """Same answers and same rows: new seats, known computers, moves, repeated requests, limits, stolen keys, and all mixed."""
     askers = _askers(world)
-    first, then = Issuer("p", "k1", Floor(1, "d")), Issuer("p", "k2", Floor(1, "d"), frozenset({"k1"} if stolen else ()))
+    first, then = (
+        Issuer("p", "k1", Floor(1, "d")),
+        Issuer("p", "k2", Floor(1, "d"), frozenset({"k1"} if stolen else ())),
+    )
     known, asked = asked_for(askers, before, first), asked_for(askers, drawn, then, len(before))
     with contextlib.closing(sqlite3.connect(world.publisher.database.path)) as source:
         one, many = Book(source), Book(source)
@@ -91,7 +103,9 @@ def test_many_at_once_are_as_one_after_another(world: World, before: list[Any], 
 def test_the_check_bites(world: World) -> None:
     """Computers that share hardware, done at once as if they did not, would own one seat each."""
     askers = _askers(world)
-    asked = asked_for(askers, [(0, n, dict.fromkeys(SLOTS, "a"), 0) for n in range(3)], Issuer("p", "k1", Floor(1, "d")))
+    asked = asked_for(
+        askers, [(0, n, dict.fromkeys(SLOTS, "a"), 0) for n in range(3)], Issuer("p", "k1", Floor(1, "d"))
+    )
     with contextlib.closing(sqlite3.connect(world.publisher.database.path)) as source:
         honest, careless = Book(source), Book(source)
     honest.record(asked)

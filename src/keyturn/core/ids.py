@@ -9,12 +9,18 @@ def uuid4(random: bytes) -> str:
     return _text(value & ~(0xF << 76 | 0b11 << 62) | 0x4 << 76 | 0b10 << 62)
 
 
-def uuid7(now: int, random: bytes) -> str:
-    """A UUID that sorts by time (section 5.7), of 12 random bytes. ``now`` in seconds; the milliseconds are random."""
+PLACES = 1000 << 12  # In a second: 1,000 milliseconds, and the 12 bits after them.
+
+
+def uuid7(now: int, random: bytes, place: int | None = None) -> str:
+    """A UUID that sorts by time (section 5.7), of 12 random bytes. ``now`` in seconds.
+
+    ``place`` (less than :data:`PLACES`) is its place in that second; without one the bytes say it.
+    """
     value = int.from_bytes(random, "big")
-    milliseconds = (now * 1000 + value % 1000) & ((1 << 48) - 1)
-    value >>= 10
-    return _text(milliseconds << 80 | 0x7 << 76 | (value >> 62 & 0xFFF) << 64 | 0b10 << 62 | value & ((1 << 62) - 1))
+    milliseconds, rest = divmod((value >> 62) % PLACES if place is None else place, 1 << 12)
+    milliseconds = (now * 1000 + milliseconds) & ((1 << 48) - 1)
+    return _text(milliseconds << 80 | 0x7 << 76 | rest << 64 | 0b10 << 62 | value & ((1 << 62) - 1))
 
 
 def _text(value: int) -> str:
