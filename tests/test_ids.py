@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from keyturn.core import ids
-from keyturn.service.ids import Ids
+from keyturn.core.ids import Ids
 
 NOW = 1_800_000_000
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from keyturn.core import hardware, ids
 from keyturn.core.errors import Refused
+from keyturn.core.ids import Ids
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Floor
 from keyturn.service import recording, seats
-from keyturn.service.ids import Ids
 from keyturn.service.recording import Asked
 from keyturn.service.seats import Issuer
 from keyturn.testing import World

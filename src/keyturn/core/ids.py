@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 def uuid4(random: bytes) -> str:
     """A random UUID (section 5.4) of 16 random bytes."""
@@ -26,3 +28,23 @@ def uuid7(now: int, random: bytes, place: int | None = None) -> str:
 def _text(value: int) -> str:
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+class Ids:
+    """Makes names of rows from a source of randomness (``secrets.token_bytes`` outside of tests).
+
+    Those of one second come one after another, from a random place on (RFC 9562, section 6.2, method 1): rows that are written
+    together lie together. Threads may share it: two names in one place still differ by 62 random bits.
+    """
+
+    def __init__(self, chance: Callable[[int], bytes]) -> None:
+        self.chance = chance
+        self._second, self._place = 0, 0
+
+    def uuid7(self, now: int) -> str:
+        """``now`` in seconds."""
+        random = self.chance(12)
+        if now != self._second:
+            self._second, self._place = now, int.from_bytes(random[:3], "big") % (PLACES // 2)
+        self._place = min(self._place + 1, PLACES - 1)
+        return uuid7(now, random, self._place)

@@ -18,6 +18,7 @@ from keyturn.core import ids, jws, leasing
 from keyturn.core.documents import Request
 from keyturn.core.errors import Refused
 from keyturn.core.hosting import HostCertificate, Identity
+from keyturn.core.ids import Ids
 from keyturn.core.jws import Kind
 from keyturn.core.leasing import Forked, Granted, Waiting
 from keyturn.core.model import ProductName, sha256_b64u
@@ -77,7 +78,7 @@ class Recorder:
     def __init__(
         self, database: Database, sign: Callable[[Kind, bytes], str], chance: Callable[[int], bytes]
     ) -> None:
-        self._database, self._sign, self._chance = database, sign, chance
+        self._database, self._sign, self._ids = database, sign, Ids(chance)
         self._products: dict[ProductName, tuple[str, int]] = {}
 
     def record(self, db: Connection, asked: Sequence[Asked]) -> tuple[list[Outcome], Callable[[Connection], None]]:
@@ -124,7 +125,7 @@ class Recorder:
         decision = leasing.decide(
             request, host, own=own, alike=around.alike, counted=0 if known else counts.counted(host, now),
             held=0 if known or host.capacity is None else ledger.held(db, asker.product, now),
-            new_computer="" if known else ids.uuid7(now, self._chance(12)),
+            new_computer="" if known else self._ids.uuid7(now),
             new_number=0 if known else counts.last_number(asker.product) + 1, now=now, leased=lambda: _leased(proven, now),
         )  # fmt: skip
         if isinstance(decision, Refused):
@@ -169,7 +170,7 @@ class Recorder:
         found = ledger.fork(db, product, thumbprint, copy)
         # A computer believes the answer under the certificate of now only: after a renewal it is made anew.
         if found is None or found.request != digest or jws.loads(found.payload)["iat"] < host.issued_at:
-            guid = ids.uuid4(self._chance(16)) if found is None else found.guid
+            guid = ids.uuid4(self._ids.chance(16)) if found is None else found.guid
             told = Identity(host.product, digest, request.nonce, guid, forked.reason, max(now, host.issued_at))
             found = Fork(guid, digest, jws.dumps(told.claims()))
             ledger.keep_fork(db, product, thumbprint, copy, forked.computer, forked.reason, found, now)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 from keyturn.core import issuance, jws, trust
 from keyturn.core.documents import ProductFile, Release, Request
 from keyturn.core.errors import KeyturnError, Refused
+from keyturn.core.ids import Ids
 from keyturn.core.jws import Kind
 from keyturn.core.model import DAY, Channel, ProductName
 from keyturn.core.terms import Terms
@@ -30,7 +31,6 @@ from keyturn.edge.database import Database
 from keyturn.edge.writer import Alike
 from keyturn.service import catalog, recording, revoking, seats
 from keyturn.service.home import ServiceHome
-from keyturn.service.ids import Ids
 from keyturn.service.recording import Asked
 from keyturn.service.sealing import Sealer
 from keyturn.service.seats import Intent, Issuer

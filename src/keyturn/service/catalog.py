@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from keyturn.core import productkey, revocations
 from keyturn.core.errors import KeyturnError
+from keyturn.core.ids import Ids
 from keyturn.core.model import Channel, ProductName, product_id
 from keyturn.core.phone.confirmation import EDITIONS
 from keyturn.core.terms import Terms
 from keyturn.edge.database import Database
 from keyturn.service import revoking, seats
-from keyturn.service.ids import Ids
 from keyturn.service.sealing import Sealer
 
 MINT_BATCH = 20_000  # Keys per transaction, in the order of their serials: the larger, the fewer pages are written twice.

@@ -14,12 +14,12 @@ from typing import Any
 import click
 
 from keyturn.core.errors import KeyturnError
+from keyturn.core.ids import Ids
 from keyturn.edge import accounts, clock, files
 from keyturn.edge.terminal import Call, Verb, Verbs, program_home
 from keyturn.service.activation import ActivationService
 from keyturn.service.desk import Desk, LocalDesk
 from keyturn.service.home import ServiceHome
-from keyturn.service.ids import Ids
 
 _FAR = "keyturn.service.far"  # Where --at, --token-file and --ca-bundle are kept for the length of a command.
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from keyturn.core import productkey
 from keyturn.core.errors import KeyturnError
+from keyturn.core.ids import Ids
 from keyturn.service import catalog, incidents, seats
-from keyturn.service.ids import Ids
 
 MAX_FOUND = 50  # Of each kind.
 MAX_TEXT = 200

@@ -21,13 +21,13 @@ from keyturn.core import issuance, jws
 from keyturn.core.documents import Certificate, Request
 from keyturn.core.errors import Refused
 from keyturn.core.hosting import HostCertificate
+from keyturn.core.ids import Ids
 from keyturn.core.issuance import Grant
 from keyturn.core.jws import Kind
 from keyturn.core.model import Channel
 from keyturn.core.terms import Terms
 from keyturn.edge.statements import write_rows
 from keyturn.service import seats
-from keyturn.service.ids import Ids
 from keyturn.service.seats import Answered, Around, Intent, Issuer
 
 

@@ -13,8 +13,8 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 
 from keyturn.core.errors import KeyturnError
+from keyturn.core.ids import Ids
 from keyturn.core.model import DAY
-from keyturn.service.ids import Ids
 from keyturn.service.sealing import Vault
 
 RETENTION = DAY

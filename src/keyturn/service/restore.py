@@ -17,6 +17,7 @@ from sqlite3 import Connection, Row
 from typing import Any, NamedTuple
 
 from keyturn.core.errors import KeyturnError
+from keyturn.core.ids import Ids
 from keyturn.core.model import rfc3339
 from keyturn.core.trust import Chain
 from keyturn.edge import archive, files
@@ -29,7 +30,6 @@ from keyturn.service import backup, checks, seats
 from keyturn.service import home as homes
 from keyturn.service.activation import ActivationService
 from keyturn.service.home import ServiceHome
-from keyturn.service.ids import Ids
 
 
 class Restored(NamedTuple):

@@ -17,12 +17,12 @@ from keyturn.core.documents import Release, Request
 from keyturn.core.errors import Refused
 from keyturn.core.hardware import Seat
 from keyturn.core.hosting import MAX_SERVED, Served
+from keyturn.core.ids import Ids
 from keyturn.core.issuance import Grant, Key
 from keyturn.core.jws import Kind
 from keyturn.core.model import Channel
 from keyturn.core.terms import Terms
 from keyturn.core.trust import Floor
-from keyturn.service.ids import Ids
 
 
 class Intent(NamedTuple):

@@ -19,9 +19,9 @@ from sqlite3 import Connection, Row
 from typing import Any, NamedTuple
 
 from keyturn.core.errors import KeyturnError
+from keyturn.core.ids import Ids
 from keyturn.core.model import DAY
 from keyturn.service import seats
-from keyturn.service.ids import Ids
 from keyturn.service.sealing import Vault
 
 ROLES = ("mint", "support", "read", "admin")
