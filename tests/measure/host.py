@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from keyturn.host.home import HostHome
 from keyturn.host.leasing import LeasingHost
 from keyturn.testing import Clock, World
 from measure.rows import Row
-from measure.service import LOADGEN, Served, ceiling, commits, memory, processor
+from measure.service import LOADGEN, Served, ceiling, commits, sent
 
 PART = "Leases of an activation host"
 SIZES = (1_000, 200_000)
@@ -204,27 +203,14 @@ def over_https(fleet: Fleet, boxes: Sequence[Box], *, connections: int = CONNECT
         sys.executable, str(LOADGEN), "127.0.0.1", port, str(fleet.program.home / "tls" / "cert.pem"), str(asked), str(answered),
         "--connections", str(connections), "--path", "/v1/lease", "--pinned",
     ]  # fmt: skip
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as generator:
-        assert generator.stdin is not None
-        assert generator.stdout is not None
-        assert generator.stdout.readline() == "ready\n"
-        before, cpu = memory(process.pid, "VmRSS"), processor(process.pid)
-        generator.stdin.write("go\n")
-        generator.stdin.flush()
-        found = json.loads(generator.stdout.read())
-        cpu = processor(process.pid) - cpu
-    assert found["statuses"] == {"200": len(tokens)}, f"not everything was answered with 200: {found['statuses']}"
+    served = sent(command, process.pid, len(tokens))
     asking = {jws.digest(token): (box, token) for box, token in zip(boxes, tokens, strict=True)}
     for body in answered.read_bytes().split(b"\n"):
         answer = json.loads(body)
         box, token = asking.pop(str(jws.loads(jws.payload_of(answer["lease"]))["request"]))
         box.take(token, answer)
     assert not asking
-    latencies = found["latencies"]
-    return Served(
-        len(tokens), found["seconds"], latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)], cpu, found["cpu"],
-        before, memory(process.pid, "VmHWM"),
-    )  # fmt: skip
+    return served
 
 
 class _Found(NamedTuple):

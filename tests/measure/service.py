@@ -37,7 +37,10 @@ MANY = "1000000/1000000"  # A rate that no load here reaches: the limits count, 
 
 
 class Served(NamedTuple):
-    """What a load found. Times in seconds, memory in bytes, ``cpu`` of the service and of the generator."""
+    """What a load found. Times in seconds, memory in bytes, ``cpu`` of the service and of the generator.
+
+    ``written`` are the bytes that the service wrote: into files and sockets, whether they were on the disk already or not.
+    """
 
     answers: int
     seconds: float
@@ -47,6 +50,7 @@ class Served(NamedTuple):
     load_cpu: float
     memory_before: int
     memory_peak: int
+    written: int
 
     @property
     def rate(self) -> float:
@@ -139,24 +143,11 @@ class Bench:
             sys.executable, str(LOADGEN), "localhost", str(self.publisher.port), str(certificate), str(asked),
             str(answered), "--connections", str(connections),
         ]  # fmt: skip
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as generator:
-            assert generator.stdin is not None
-            assert generator.stdout is not None
-            assert generator.stdout.readline() == "ready\n"
-            before, cpu = memory(pid, "VmRSS"), processor(pid)
-            generator.stdin.write("go\n")
-            generator.stdin.flush()
-            found = json.loads(generator.stdout.read())
-            cpu = processor(pid) - cpu
-        latencies = found["latencies"]
-        self._check(tokens, answered.read_bytes().split(b"\n"), found["statuses"])
-        return Served(
-            count, found["seconds"], latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)], cpu,
-            found["cpu"], before, memory(pid, "VmHWM"),
-        )  # fmt: skip
+        served = sent(command, pid, count)
+        self._check(tokens, answered.read_bytes().split(b"\n"))
+        return served
 
-    def _check(self, tokens: list[str], answers: list[bytes], statuses: dict[str, int]) -> None:
-        assert statuses == {"200": len(tokens)}, f"not everything was answered with 200: {statuses}"
+    def _check(self, tokens: list[str], answers: list[bytes]) -> None:
         waiting = {jws.digest(token) for token in tokens}
         chain = self._opened.chain
         for body in answers:
@@ -169,10 +160,37 @@ class Bench:
         assert not waiting
 
 
+def sent(command: list[str], pid: int, count: int) -> Served:
+    """Let the load generator of ``command`` send ``count`` requests to the process ``pid``.
+
+    Raises: AssertionError if not everything was answered with 200.
+    """
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as generator:
+        assert generator.stdin is not None
+        assert generator.stdout is not None
+        assert generator.stdout.readline() == "ready\n"
+        before, cpu, wrote = memory(pid, "VmRSS"), processor(pid), written(pid)
+        generator.stdin.write("go\n")
+        generator.stdin.flush()
+        found = json.loads(generator.stdout.read())
+        cpu, wrote = processor(pid) - cpu, written(pid) - wrote
+    assert found["statuses"] == {"200": count}, f"not everything was answered with 200: {found['statuses']}"
+    latencies = found["latencies"]
+    return Served(
+        count, found["seconds"], latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)], cpu, found["cpu"],
+        before, memory(pid, "VmHWM"), wrote,
+    )  # fmt: skip
+
+
 def memory(pid: int, field: str) -> int:
     """``VmRSS`` (now) or ``VmHWM`` (peak) of a process, in bytes."""
     text = Path(f"/proc/{pid}/status").read_text()
     return int(text.split(f"{field}:")[1].split()[0]) * 1024
+
+
+def written(pid: int) -> int:
+    """Bytes that a process has written."""
+    return int(Path(f"/proc/{pid}/io").read_text().split("wchar:")[1].split()[0])
 
 
 def processor(pid: int) -> float:
@@ -206,6 +224,8 @@ def activations(folder: Path, count: int = 12_000, rounds: int = 3) -> list[Row]
             f"{one.rate / against_disk[middle]:,.0f} commits/s"),
         Row(part, "processor time of the service for each, in verify + sign", spent * one.rate / ratios[middle],
             f"{spent * 1e6:.0f} µs in two threads; the load generator used {load * 1e6:.0f} µs"),
+        Row(part, "written for each, in kB", one.written / one.answers / 1e3,
+            "the database, its log, the service's log, and the answer"),
         Row(part, "memory: growth over the whole load, in MB", grown / 1e6,
             f"{served[-1].memory_peak / 1e6:.0f} MB at the peak"),
     ]  # fmt: skip
