@@ -6,10 +6,10 @@ Keeps: the one language of filters, for commands, saved views and the console al
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 import shlex
-from collections.abc import Sequence
-from sqlite3 import Connection, Row
+from sqlite3 import Connection
 from typing import NamedTuple
 
 from keyturn.core.errors import KeyturnError
@@ -28,6 +28,7 @@ LICENSE_FIELDS = (
     "activation_id",
 )
 FIELDS = ("product", *LICENSE_FIELDS, "name", "group", "vm", "last")
+MAX_TERMS = 50
 _TERM = re.compile(r"([a-z_]+)(!?=)(.*)", re.DOTALL)
 
 
@@ -58,6 +59,8 @@ def conditions(text: str) -> tuple[Term, ...]:
         words = shlex.split(text)
     except ValueError as error:
         raise KeyturnError("usage", f"the filter {text[:80]!r} is not understood: {error}") from error
+    if len(words) > MAX_TERMS:
+        raise KeyturnError("usage", f"a filter has at most {MAX_TERMS} conditions")
     found = []
     for word in words:
         match = _TERM.fullmatch(word)
@@ -74,15 +77,20 @@ def choose(db: Connection, selector: Selector) -> list[str]:
 
     Raises: KeyturnError ``not_found`` for a computer or group that nobody knows.
     """
-    meant: set[str] | None = None
+    clauses: list[str] = ["TRUE"]
+    values: list[str] = []
     if selector.computers or selector.groups:
-        meant = {one for text in selector.computers for one in _named(db, text)}
-        meant |= {one for group in selector.groups for one in _members(db, group)}
+        named = [one for text in selector.computers for one in _named(db, text)]
+        named += [one for group in selector.groups for one in _members(db, group)]
+        clauses.append("id IN (SELECT value FROM json_each(?))")
+        values.append(json.dumps(named))
     for term in selector.where:
-        holding = _holding(db, term)
-        meant = holding if meant is None else meant & holding
-    rows = db.execute("SELECT id FROM computer ORDER BY name, id")
-    return [row["id"] for row in rows if meant is None or row["id"] in meant]
+        clause, fitting = _holding(db, term)
+        clauses.append(clause)
+        values.append(fitting)
+    # S608: the clauses are of this module, and what somebody wrote is in `values`.
+    rows = db.execute(f"SELECT id FROM computer WHERE {' AND '.join(clauses)} ORDER BY name, id", values)  # noqa: S608
+    return [row["id"] for row in rows]
 
 
 def _named(db: Connection, text: str) -> list[str]:
@@ -107,35 +115,24 @@ def _members(db: Connection, group: str) -> list[str]:
     return [row["computer"] for row in rows]
 
 
-def _holding(db: Connection, term: Term) -> set[str]:
-    """The computers for which one condition holds; of a license: one of their products' licenses."""
-    rows: Sequence[Row]
+def _holding(db: Connection, term: Term) -> tuple[str, str]:
+    """The computers for which one condition holds, as a clause with its value; of a license: one of their products' licenses.
+
+    Each value that occurs is compared once, here, however many computers have it; which those are is the database's to find.
+    """
+    table, computer, column = _SOURCES.get(term.field, ("license", "computer", term.field))
+    occur = [row[0] for row in db.execute(f"SELECT DISTINCT {column} FROM {table}")]  # noqa: S608 (names of this module)
     if term.field == "product":
-        rows = db.execute("SELECT computer AS id, product AS value FROM license").fetchall()
-        found = {
-            row["id"] for row in rows if _fits(ProductName.parse(row["value"]).slug, term) or row["value"] == term.value
-        }
-    elif term.field in LICENSE_FIELDS:
-        rows = db.execute(f"SELECT computer AS id, {term.field} AS value FROM license").fetchall()  # noqa: S608 (a name of FIELDS)
-        found = _fitting(rows, term)
-    elif term.field == "group":
-        rows = db.execute("SELECT computer AS id, grp AS value FROM member").fetchall()
-        found = _fitting(rows, term)
-    elif term.field == "last":
-        rows = db.execute(_LAST).fetchall()
-        found = _fitting(rows, term)
+        fits = [one for one in occur if one == term.value or _fits(ProductName.parse(one).slug, term)]
     else:
-        rows = db.execute(f"SELECT id, {term.field} AS value FROM computer").fetchall()  # noqa: S608 (a name of FIELDS)
-        found = _fitting(rows, term)
-    if term.equal:
-        return found
-    return {row["id"] for row in db.execute("SELECT id FROM computer")} - found
-
-
-def _fitting(rows: Sequence[Row], term: Term) -> set[str]:
-    """The ids of the rows whose value fits; each value is compared once, however many have it."""
-    fits = {value: _fits(value, term) for value in {row["value"] for row in rows}}
-    return {row["id"] for row in rows if fits[row["value"]]}
+        fits = [one for one in occur if _fits(one, term)]
+    # `+id`: in the order of the index of names, and not by ids that are sorted afterwards.
+    none = f" OR {column} IS NULL" if None in fits else ""
+    clause = (
+        f"+id {'IN' if term.equal else 'NOT IN'} (SELECT {computer} FROM {table}"  # noqa: S608 (as above)
+        f" WHERE {column} IN (SELECT value FROM json_each(?)){none})"
+    )
+    return clause, json.dumps([one for one in fits if one is not None])
 
 
 def _fits(value: str | None, term: Term) -> bool:
@@ -144,7 +141,14 @@ def _fits(value: str | None, term: Term) -> bool:
 
 # The outcome of the newest item of each computer: done, failed, a step that is under way, or its code.
 _LAST = (
-    "SELECT computer AS id, coalesce(code, step) AS value FROM"
+    "(SELECT computer, coalesce(code, step) AS value FROM"
     " (SELECT computer, code, step, row_number() OVER (PARTITION BY computer ORDER BY changed_at DESC) AS n FROM item)"
-    " WHERE n = 1"
+    " WHERE n = 1)"
 )
+# Where the values of a field are that is not a license's: table, the column that names the computer, the value's own.
+_SOURCES = {
+    "name": ("computer", "id", "name"),
+    "vm": ("computer", "id", "vm"),
+    "group": ("member", "computer", "grp"),
+    "last": (_LAST, "computer", "value"),
+}
