@@ -37,8 +37,8 @@ def cropped(samples: Sequence[list[float]], share: float = 0.9) -> list[list[flo
 def run(folder: Path, seed: str, calls: int = 16_000) -> Outcome:
     """Unknown, blocked and foreign keys, and a proof that does not hold: equal bytes, and equal time.
 
-    ``calls`` of each kind, in random order; if the time differs, once more with four times as many. In a quiet minute so many find
-    0.4 µs of 150, as much as it takes to read a row or not (`seats.look_up`); a machine that is busy hides it.
+    ``calls`` of each kind, in random order; if the time differs, once more with four times as many. In a quiet minute so many
+    find 0.4 µs of 150, as much as it takes to read a row or not (`seats.look_up`); a machine that is busy hides it.
     """
     chance = random.Random(seed)
     world = World(folder / "world")
