@@ -83,10 +83,7 @@ def asked_for(
 def test_many_at_once_are_as_one_after_another(world: World, before: list[Any], drawn: list[Any], stolen: bool) -> None:
     """Same answers and same rows: new seats, known computers, moves, repeated requests, limits, stolen keys, and all mixed."""
     askers = _askers(world)
-    first, then = (
-        Issuer("p", "k1", Floor(1, "d")),
-        Issuer("p", "k2", Floor(1, "d"), frozenset({"k1"} if stolen else ())),
-    )
+    first, then = Issuer("p", "k1", Floor(1, "d")), Issuer("p", "k2", Floor(1, "d"), frozenset({"k1"} if stolen else ()))
     known, asked = asked_for(askers, before, first), asked_for(askers, drawn, then, len(before))
     with contextlib.closing(sqlite3.connect(world.publisher.database.path)) as source:
         one, many = Book(source), Book(source)
@@ -103,9 +100,7 @@ def test_many_at_once_are_as_one_after_another(world: World, before: list[Any], 
 def test_the_check_bites(world: World) -> None:
     """Computers that share hardware, done at once as if they did not, would own one seat each."""
     askers = _askers(world)
-    asked = asked_for(
-        askers, [(0, n, dict.fromkeys(SLOTS, "a"), 0) for n in range(3)], Issuer("p", "k1", Floor(1, "d"))
-    )
+    asked = asked_for(askers, [(0, n, dict.fromkeys(SLOTS, "a"), 0) for n in range(3)], Issuer("p", "k1", Floor(1, "d")))
     with contextlib.closing(sqlite3.connect(world.publisher.database.path)) as source:
         honest, careless = Book(source), Book(source)
     honest.record(asked)

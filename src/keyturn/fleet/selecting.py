@@ -54,13 +54,16 @@ class Selector(NamedTuple):
 
 
 def conditions(text: str) -> tuple[Term, ...]:
-    """Read a filter. Raises: KeyturnError ``usage``."""
+    """Read a filter of at most :data:`MAX_TERMS` conditions. Raises: KeyturnError ``usage``."""
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise KeyturnError("usage", f"the filter {text[:80]!r} is not understood: {error}") from error
     if len(words) > MAX_TERMS:
-        raise KeyturnError("usage", f"a filter has at most {MAX_TERMS} conditions")
+        raise KeyturnError(
+            "usage", f"a filter has at most {MAX_TERMS} conditions, and this one has {len(words)}",
+            remedy="Put the computers into a group, and name that: `keyturn fleet group add`.",
+        )  # fmt: skip
     found = []
     for word in words:
         match = _TERM.fullmatch(word)

@@ -70,7 +70,7 @@ def look_up(look: Look, product: str, serial: int, nobody: bytes) -> tuple[str |
     """What a request is proven against: the product's terms (JSON), the key's serial and its sealed part.
 
     For a product that is not there the terms are ``None``; for a key that is not there the serial is ``None`` and the sealed
-    part ``nobody``, by the same steps: the nearest key below is read in its place, because reading a row takes a microsecond.
+    part ``nobody``, by the same steps: the nearest key below is read in its place, because reading a row takes time, too.
     """
     row = look(
         "SELECT p.terms, k.serial = ?1 AND k.product = p.slug, coalesce(k.sealed, ?2) FROM product p LEFT JOIN product_key k"
